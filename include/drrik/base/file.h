@@ -1,0 +1,112 @@
+#pragma once
+// Files: memory mapping, whole reads, and writing that is never seen half done.
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace drrik {
+
+/// An owned POSIX descriptor; -1 is none.
+class UniqueFd {
+ public:
+  UniqueFd() = default;
+  explicit UniqueFd(int fd) : fd_(fd) {}
+  ~UniqueFd() { reset(); }
+  UniqueFd(UniqueFd&& other) noexcept : fd_(other.release()) {}
+  UniqueFd& operator=(UniqueFd&& other) noexcept {
+    if (this != &other) {
+      reset();
+      fd_ = other.release();
+    }
+    return *this;
+  }
+  UniqueFd(const UniqueFd&) = delete;
+  UniqueFd& operator=(const UniqueFd&) = delete;
+
+  int get() const { return fd_; }
+  int release() {
+    const int fd = fd_;
+    fd_ = -1;
+    return fd;
+  }
+  void reset();
+
+ private:
+  int fd_ = -1;
+};
+
+/// A read-only private mapping of a whole file. Immutable, so safe to share between threads.
+class MappedFile {
+ public:
+  /// Throws Error(io) naming the path when it cannot be opened or mapped. An empty file maps to an
+  /// empty span.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+  const std::filesystem::path& path() const { return path_; }
+  /// Tells the kernel that these bytes are not needed again soon, so that they stop counting
+  /// against the process (they are read again from the file when touched).
+  void drop(std::size_t offset, std::size_t length) const;
+
+ private:
+  MappedFile() = default;
+  std::filesystem::path path_;
+  const std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// The whole file. Throws Error(io), also when it is larger than `max_bytes`.
+std::string read_file(const std::filesystem::path& path,
+                      std::uint64_t max_bytes = std::uint64_t{1} << 32);
+
+/// A file that appears under its name only when complete: written to a temporary name in the same
+/// folder, flushed to disk, renamed by commit(); removed by the destructor otherwise.
+class AtomicFile {
+ public:
+  /// Creates missing parent folders. Throws Error(io).
+  explicit AtomicFile(std::filesystem::path path);
+  ~AtomicFile();
+  AtomicFile(AtomicFile&& other) noexcept;
+  AtomicFile& operator=(AtomicFile&&) = delete;
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Appends. Throws Error(io) (disk full among them), after which commit() must not be called.
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  /// Overwrites bytes written before (a header whose numbers are known at the end).
+  void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  std::uint64_t size() const { return size_; }
+  const std::filesystem::path& path() const { return path_; }
+  void commit();
+
+ private:
+  void flush();
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;
+  UniqueFd fd_;
+  std::uint64_t size_ = 0;
+  std::string buffer_;
+};
+
+void write_file_atomic(const std::filesystem::path& path, std::string_view text);
+void write_file_atomic(const std::filesystem::path& path, std::span<const std::byte> bytes);
+
+/// mkdir -p. Throws Error(io) naming the folder.
+void create_folders(const std::filesystem::path& path);
+
+/// Bytes of a trivially copyable object range.
+template <typename T>
+std::span<const std::byte> as_bytes(std::span<const T> values) {
+  return std::as_bytes(values);
+}
+
+}  // namespace drrik
