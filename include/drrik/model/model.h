@@ -1,0 +1,90 @@
+#pragma once
+// A decoder language model: configuration, weights, forward pass with hooks.
+//
+// Notation: n = rows (tokens of all packed sequences), V = vocabulary, L = layers.
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "drrik/model/config.h"
+#include "drrik/model/hook.h"
+#include "drrik/ops/gemm.h"
+#include "drrik/tensor/mat_view.h"
+
+namespace drrik {
+
+struct ModelOptions {
+  /// Precision of the matrix products; everything else is float32.
+  Compute compute = Compute::kF32;
+  /// Load only the layers [0, max_layers) when >= 0 (extraction needs nothing above its hook).
+  std::int64_t max_layers = -1;
+  /// Leave the output head out (no logits can be asked for).
+  bool skip_head = false;
+};
+
+/// Token rows of one or more sequences laid end to end without padding.
+struct TokenBatch {
+  std::vector<std::int32_t> ids;         ///< [n]
+  std::vector<std::int64_t> boundaries;  ///< sequence starts and the end: [0, len0, len0+len1, …]
+
+  std::int64_t rows() const { return static_cast<std::int64_t>(ids.size()); }
+  std::int64_t sequences() const { return static_cast<std::int64_t>(boundaries.size()) - 1; }
+  /// Appends a sequence.
+  void append(std::span<const std::int32_t> sequence);
+  void clear();
+};
+
+struct ForwardOptions {
+  /// Hooks to call `on_hook` at. Nothing above the highest of them is computed unless `logits`.
+  std::vector<Hook> hooks;
+  HookFunction on_hook;
+  enum class Logits : std::uint8_t { kNone, kLast, kAll };
+  /// kLast: one row per sequence; kAll: every row.
+  Logits logits = Logits::kNone;
+};
+
+class KvCache;
+
+/// Immutable after load; forward() may be called from several threads with separate caches.
+class Model {
+ public:
+  /// Loads a HuggingFace folder (config.json + safetensors, single or sharded).
+  /// Throws Error(data) naming the file and what is wrong; Error(io) when a file is missing.
+  static Model load(const std::filesystem::path& folder, const ModelOptions& options = {});
+  ~Model();
+  Model(Model&&) noexcept;
+  Model& operator=(Model&&) noexcept;
+
+  const ModelConfig& config() const;
+  /// Width of the activations at a hook point.
+  std::int64_t hook_width(HookPoint point) const;
+  /// "model.layers[3].mlp": the module path HuggingFace users know for this hook.
+  std::string module_path(const Hook& hook) const;
+  /// Throws Error(usage) when the layer does not exist, naming how many there are.
+  void check_hook(const Hook& hook) const;
+
+  /// Full forward pass over packed sequences. Returns logits float32 ([n, V], [sequences, V] or
+  /// empty) as options.logits asks. Throws Error(data) on an id outside the vocabulary or a
+  /// sequence longer than the model's positions.
+  Tensor forward(const TokenBatch& batch, const ForwardOptions& options = {}) const;
+
+  /// Continues one sequence: appends `ids` to the cache and returns the logits of the last row
+  /// [1, V] (or of all new rows with Logits::kAll).
+  Tensor forward(std::span<const std::int32_t> ids, KvCache& cache,
+                 const ForwardOptions& options = {}) const;
+  KvCache make_cache(std::int64_t max_positions) const;
+
+  /// Bytes of weights that generating one token reads, for bandwidth figures.
+  std::int64_t weight_bytes_per_token() const;
+
+ private:
+  struct Impl;
+  explicit Model(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace drrik

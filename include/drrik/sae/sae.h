@@ -1,0 +1,42 @@
+#pragma once
+// A trained sparse autoencoder as its users see it: encode, decode, directions.
+//
+// Notation: n rows, d = d_in (activation_dim), h = d_sae (hidden_dim), f features [n, h].
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "drrik/tensor/mat_view.h"
+
+namespace drrik {
+
+/// Active entries of a batch in compressed rows: row r owns [row_start[r], row_start[r + 1]).
+/// Latents within a row ascend.
+struct SparseRows {
+  std::vector<std::int64_t> row_start;  ///< [n + 1]
+  std::vector<std::int32_t> latent;     ///< [nnz]
+  std::vector<float> value;             ///< [nnz], > 0
+};
+
+class Sae {
+ public:
+  virtual ~Sae() = default;
+  /// "relu" and so on: the name in the files and on the command line.
+  virtual std::string architecture() const = 0;
+  virtual std::int64_t d_in() const = 0;
+  virtual std::int64_t d_sae() const = 0;
+  /// f = encode(x): x [n, d] -> out [n, h]. Throws Error(data) when widths differ.
+  virtual void encode(MatView<const float> x, MatView<float> out) const = 0;
+  /// The same as compressed rows; never stores the [n, h] matrix for all rows at once.
+  virtual void encode(MatView<const float> x, SparseRows& out) const = 0;
+  /// x̂ = decode(f): f [n, h] -> out [n, d].
+  virtual void decode(MatView<const float> f, MatView<float> out) const = 0;
+  virtual void decode(const SparseRows& f, MatView<float> out) const = 0;
+  /// Decoder direction of a latent, [d]. Throws Error(usage) when latent is outside [0, h).
+  virtual std::vector<float> decoder_direction(std::int64_t latent) const = 0;
+};
+
+}  // namespace drrik
