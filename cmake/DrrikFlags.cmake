@@ -14,3 +14,7 @@ if(DRRIK_SANITIZE)
   target_compile_definitions(drrik_flags INTERFACE DRRIK_CHECKED=1)
 endif()
 target_compile_definitions(drrik_flags INTERFACE $<$<CONFIG:Debug>:DRRIK_CHECKED=1>)
+if(DRRIK_BUILD_FUZZ)
+  # The parsers themselves must give coverage feedback, not only the targets.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

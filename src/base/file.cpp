@@ -178,8 +178,8 @@ void create_folders(const std::filesystem::path& path) {
   std::error_code error;
   std::filesystem::create_directories(path, error);
   if (error || !std::filesystem::is_directory(path)) {
-    throw_io("cannot create folder '", path.string(), "': ",
-             error ? error.message() : "a file of that name exists");
+    throw_io("cannot create folder '", path.string(),
+             "': ", error ? error.message() : "a file of that name exists");
   }
 }
 

@@ -81,8 +81,7 @@ struct Progress::Impl {
     const double rate = static_cast<double>(done) / elapsed;
     std::string text = label + " ";
     if (total > 0) {
-      const double fraction =
-          std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
+      const double fraction = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
       if (terminal) {
         constexpr int kWidth = 24;
         const int full = static_cast<int>(fraction * kWidth);

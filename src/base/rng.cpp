@@ -69,8 +69,7 @@ std::uint64_t Rng::below(std::uint64_t n) {
 float Rng::normal() {
   const double u = 1.0 - uniform_double();  // in (0, 1], so the logarithm is finite
   const double v = uniform_double();
-  return static_cast<float>(std::sqrt(-2.0 * std::log(u)) *
-                            std::cos(2.0 * std::numbers::pi * v));
+  return static_cast<float>(std::sqrt(-2.0 * std::log(u)) * std::cos(2.0 * std::numbers::pi * v));
 }
 
 std::vector<std::int64_t> Rng::permutation(std::int64_t n) {

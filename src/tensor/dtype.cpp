@@ -28,15 +28,14 @@ constexpr std::array<Row, 15> kTable = {{{DType::kF32, "float32", 4},
                                          {DType::kF8E4M3, "float8_e4m3fn", 1},
                                          {DType::kF8E5M2, "float8_e5m2", 1}}};
 
-constexpr std::array<std::pair<std::string_view, DType>, 8> kAliases = {
-    {{"fp32", DType::kF32},
-     {"f32", DType::kF32},
-     {"float", DType::kF32},
-     {"bf16", DType::kBF16},
-     {"fp16", DType::kF16},
-     {"f16", DType::kF16},
-     {"half", DType::kF16},
-     {"double", DType::kF64}}};
+constexpr std::array<std::pair<std::string_view, DType>, 8> kAliases = {{{"fp32", DType::kF32},
+                                                                         {"f32", DType::kF32},
+                                                                         {"float", DType::kF32},
+                                                                         {"bf16", DType::kBF16},
+                                                                         {"fp16", DType::kF16},
+                                                                         {"f16", DType::kF16},
+                                                                         {"half", DType::kF16},
+                                                                         {"double", DType::kF64}}};
 
 const Row& row(DType dtype) { return kTable[static_cast<std::size_t>(dtype)]; }
 

@@ -225,8 +225,7 @@ void convert_from_float(const float* from, DType dtype, std::int64_t count, std:
   if (dtype == DType::kF32) return narrow(float{});
   if (dtype == DType::kBF16) return narrow(BF16{});
   if (dtype == DType::kF16) return narrow(F16{});
-  throw_data("cannot store floats as ", dtype_name(dtype),
-             "; wanted float32, bfloat16 or float16");
+  throw_data("cannot store floats as ", dtype_name(dtype), "; wanted float32, bfloat16 or float16");
 }
 
 }  // namespace drrik

@@ -24,7 +24,8 @@ void run_team(int threads, void (*body)(void*, int), void* arg);
 template <typename F>
 void parallel_for(std::int64_t n, std::int64_t grain, F&& f) {
   if (n <= 0) return;
-  const std::int64_t chunks = (n + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
+  const std::int64_t chunks =
+      (n + std::max<std::int64_t>(grain, 1) - 1) / std::max<std::int64_t>(grain, 1);
   const int threads = detail::team_size(chunks);
   if (threads <= 1) {
     f(std::int64_t{0}, n);

@@ -12,13 +12,13 @@
 namespace drrik {
 
 enum class HookPoint : std::uint8_t {
-  kResidPre,   ///< input of the block, [n, d_model]
-  kAttnOut,    ///< output of the attention module, [n, d_model]
-  kResidMid,   ///< after the attention's residual add, [n, d_model]
-  kMlpIn,      ///< input of the MLP module (after its norm), [n, d_model]
-  kMlpPost,    ///< after the non-linearity (and gate), input of the down projection, [n, d_mlp]
-  kMlpOut,     ///< output of the MLP module, [n, d_model]
-  kResidPost   ///< output of the block, [n, d_model]
+  kResidPre,  ///< input of the block, [n, d_model]
+  kAttnOut,   ///< output of the attention module, [n, d_model]
+  kResidMid,  ///< after the attention's residual add, [n, d_model]
+  kMlpIn,     ///< input of the MLP module (after its norm), [n, d_model]
+  kMlpPost,   ///< after the non-linearity (and gate), input of the down projection, [n, d_mlp]
+  kMlpOut,    ///< output of the MLP module, [n, d_model]
+  kResidPost  ///< output of the block, [n, d_model]
 };
 
 /// "mlp_out" and so on.

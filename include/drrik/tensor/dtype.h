@@ -38,8 +38,21 @@ struct F16 {
 static_assert(sizeof(BF16) == 2 && sizeof(F16) == 2);
 
 enum class DType : std::uint8_t {
-  kF32, kF16, kBF16, kF64, kI8, kI16, kI32, kI64, kU8, kU16, kU32, kU64, kBool,
-  kF8E4M3, kF8E5M2
+  kF32,
+  kF16,
+  kBF16,
+  kF64,
+  kI8,
+  kI16,
+  kI32,
+  kI64,
+  kU8,
+  kU16,
+  kU32,
+  kU64,
+  kBool,
+  kF8E4M3,
+  kF8E5M2
 };
 
 /// Bytes of one element.
@@ -53,24 +66,44 @@ bool is_floating(DType dtype);
 template <typename T>
 constexpr DType dtype_of();
 template <>
-constexpr DType dtype_of<float>() { return DType::kF32; }
+constexpr DType dtype_of<float>() {
+  return DType::kF32;
+}
 template <>
-constexpr DType dtype_of<double>() { return DType::kF64; }
+constexpr DType dtype_of<double>() {
+  return DType::kF64;
+}
 template <>
-constexpr DType dtype_of<BF16>() { return DType::kBF16; }
+constexpr DType dtype_of<BF16>() {
+  return DType::kBF16;
+}
 template <>
-constexpr DType dtype_of<F16>() { return DType::kF16; }
+constexpr DType dtype_of<F16>() {
+  return DType::kF16;
+}
 template <>
-constexpr DType dtype_of<std::int8_t>() { return DType::kI8; }
+constexpr DType dtype_of<std::int8_t>() {
+  return DType::kI8;
+}
 template <>
-constexpr DType dtype_of<std::int16_t>() { return DType::kI16; }
+constexpr DType dtype_of<std::int16_t>() {
+  return DType::kI16;
+}
 template <>
-constexpr DType dtype_of<std::int32_t>() { return DType::kI32; }
+constexpr DType dtype_of<std::int32_t>() {
+  return DType::kI32;
+}
 template <>
-constexpr DType dtype_of<std::int64_t>() { return DType::kI64; }
+constexpr DType dtype_of<std::int64_t>() {
+  return DType::kI64;
+}
 template <>
-constexpr DType dtype_of<std::uint8_t>() { return DType::kU8; }
+constexpr DType dtype_of<std::uint8_t>() {
+  return DType::kU8;
+}
 template <>
-constexpr DType dtype_of<std::uint16_t>() { return DType::kU16; }
+constexpr DType dtype_of<std::uint16_t>() {
+  return DType::kU16;
+}
 
 }  // namespace drrik

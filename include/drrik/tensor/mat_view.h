@@ -19,8 +19,8 @@ class MatView {
   MatView(T* data, std::int64_t rows, std::int64_t cols) : MatView(data, rows, cols, cols) {}
   /// MatView<T> converts to MatView<const T>.
   template <typename U>
-    requires(std::is_same_v<const U, T>)
-  MatView(const MatView<U>& other)  // NOLINT(google-explicit-constructor)
+  requires(std::is_same_v<const U, T>)
+      MatView(const MatView<U>& other)  // NOLINT(google-explicit-constructor)
       : MatView(other.data(), other.rows(), other.cols(), other.stride()) {}
 
   T* data() const { return data_; }
@@ -34,9 +34,7 @@ class MatView {
     DRRIK_ASSERT(r >= 0 && r < rows_);
     return data_ + r * stride_;
   }
-  std::span<T> row(std::int64_t r) const {
-    return {row_ptr(r), static_cast<std::size_t>(cols_)};
-  }
+  std::span<T> row(std::int64_t r) const { return {row_ptr(r), static_cast<std::size_t>(cols_)}; }
   T& operator()(std::int64_t r, std::int64_t c) const { return row_ptr(r)[c]; }
 
   /// Rows [begin, begin + count).

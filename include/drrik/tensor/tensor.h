@@ -69,9 +69,7 @@ class Tensor {
   std::size_t bytes() const { return static_cast<std::size_t>(elements_) * dtype_size(dtype_); }
   bool defined() const { return data_ != nullptr || !shape_.empty(); }
   bool borrowed() const { return file_ != nullptr; }
-  bool aligned() const {
-    return reinterpret_cast<std::uintptr_t>(data_) % dtype_size(dtype_) == 0;
-  }
+  bool aligned() const { return reinterpret_cast<std::uintptr_t>(data_) % dtype_size(dtype_) == 0; }
 
   const std::byte* raw() const { return data_; }
   /// Null for a borrowed tensor.
