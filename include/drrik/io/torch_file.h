@@ -1,0 +1,103 @@
+#pragma once
+// PyTorch's zip files (.pt, .pth, .bin written by torch >= 1.6), read without running anything.
+//
+// The pickle inside is interpreted by a small machine that knows data opcodes and an allow-list of
+// constructors (tensors, OrderedDict, Size, dtype, device); any other global is refused by name.
+// Limits on depth, memo, items and bytes make hostile files an Error(data).
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "drrik/tensor/tensor.h"
+
+namespace drrik {
+
+/// A value of such a file. Copies are cheap: containers and tensors are shared and never change
+/// once made, except through the add() and set() of a value that nobody shares yet.
+class PtValue {
+ public:
+  enum class Kind { kNone, kBool, kInt, kFloat, kString, kBytes, kList, kTuple, kDict, kTensor };
+  using Member = std::pair<PtValue, PtValue>;
+
+  PtValue() = default;                                             ///< None
+  PtValue(bool value) : kind_(Kind::kBool), int_(value) {}         // NOLINT
+  PtValue(int value) : kind_(Kind::kInt), int_(value) {}           // NOLINT
+  PtValue(std::int64_t value) : kind_(Kind::kInt), int_(value) {}  // NOLINT
+  PtValue(double value) : kind_(Kind::kFloat), float_(value) {}    // NOLINT
+  PtValue(std::string value);                                      // NOLINT
+  PtValue(const char* value) : PtValue(std::string(value)) {}      // NOLINT
+  PtValue(Tensor tensor);                                          // NOLINT
+  PtValue(std::shared_ptr<const Tensor> tensor);                   // NOLINT
+  static PtValue bytes(std::string value);
+  static PtValue list(std::vector<PtValue> items = {});
+  static PtValue tuple(std::vector<PtValue> items);
+  /// An OrderedDict when `ordered` (what state_dict() gives), else a dict.
+  static PtValue dict(bool ordered = false);
+
+  Kind kind() const { return kind_; }
+  bool is_none() const { return kind_ == Kind::kNone; }
+  /// "dict", "tensor", …
+  std::string_view kind_name() const;
+
+  // Each throws Error(data) naming both kinds when this is of another kind. as_double takes ints.
+  bool as_bool() const;
+  std::int64_t as_int() const;
+  double as_double() const;
+  const std::string& as_string() const;        ///< kString, kBytes
+  const std::vector<PtValue>& items() const;   ///< kList, kTuple
+  const std::vector<Member>& members() const;  ///< kDict, in the file's order
+  bool ordered() const;                        ///< kDict: OrderedDict?
+  const Tensor& as_tensor() const;             ///< Contiguous. Its strides in the file are undone.
+  std::shared_ptr<const Tensor> shared_tensor() const;
+
+  /// kDict: the member with this string key, or nullptr. Valid while this value lives unchanged.
+  const PtValue* find(std::string_view key) const;
+  /// kDict: the member; throws Error(data) naming it and the nearest key when absent.
+  const PtValue& get(std::string_view key) const;
+
+  /// kDict: sets or appends. Throws as the accessors do.
+  void set(PtValue key, PtValue value);
+  /// kList: appends.
+  void add(PtValue item);
+
+ private:
+  struct Text;
+  struct Sequence;
+  struct Mapping;
+  Kind kind_ = Kind::kNone;
+  std::int64_t int_ = 0;
+  double float_ = 0;
+  std::shared_ptr<const std::string> text_;
+  std::shared_ptr<std::vector<PtValue>> sequence_;
+  std::shared_ptr<std::vector<Member>> mapping_;
+  bool ordered_ = false;
+  std::shared_ptr<const Tensor> tensor_;
+};
+
+struct PtReadOptions {
+  /// Bytes that tensors copied out of storages may take together; views that repeat a small
+  /// storage could otherwise ask for any amount. 0: 16 times the file's size and 256 MiB more.
+  std::uint64_t max_tensor_bytes = 0;
+};
+
+/// Contiguous tensors borrow the mapped file; others are copied into row-major order. Throws
+/// Error(io); Error(data) naming the path (TorchScript, the format before torch 1.6, a global
+/// that is not allowed, a storage that is too short, …).
+PtValue read_torch_file(const std::filesystem::path& path, const PtReadOptions& options = {});
+/// The same for a file in memory; every tensor is copied.
+PtValue parse_torch_file(std::span<const std::byte> file, const PtReadOptions& options = {});
+
+/// Writes what torch.load(path, weights_only=True) reads back. Deterministic, atomic; storages
+/// start at multiples of 64 bytes, and a tensor that occurs several times is stored once. Throws
+/// Error(io); Error(usage) for dtypes that torch lacks or nesting deeper than 200.
+void write_torch_file(const std::filesystem::path& path, const PtValue& value);
+
+}  // namespace drrik
