@@ -138,6 +138,11 @@ void Progress::advance(std::int64_t amount) {
   if (now - impl_->last_shown >= interval) impl_->show(now);
 }
 
+void Progress::set_total(std::int64_t total) {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->total = total;
+}
+
 void Progress::set_note(std::string note) {
   const std::lock_guard lock(impl_->mutex);
   impl_->note = std::move(note);

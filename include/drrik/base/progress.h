@@ -22,6 +22,8 @@ class Progress {
 
   /// Adds `amount` units. Cheap enough to call for every batch; thread-safe.
   void advance(std::int64_t amount);
+  /// Corrects the total (an estimate that gets better as the work goes on); thread-safe.
+  void set_total(std::int64_t total);
   /// Text shown after the numbers ("loss 0.013, L0 41").
   void set_note(std::string note);
   void finish();
