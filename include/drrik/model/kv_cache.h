@@ -30,7 +30,9 @@ class KvCache {
 
   /// The first `positions` keys (values) of a layer, [positions, kv_heads, head_dim]. Each head's
   /// positions are contiguous, so that a decoding step streams them.
-  Heads<float> keys(std::int64_t layer, std::int64_t positions) { return view(layer, 0, positions); }
+  Heads<float> keys(std::int64_t layer, std::int64_t positions) {
+    return view(layer, 0, positions);
+  }
   Heads<float> values(std::int64_t layer, std::int64_t positions) {
     return view(layer, 1, positions);
   }
@@ -43,7 +45,8 @@ class KvCache {
   std::int64_t head_dim_ = 0;
   std::int64_t capacity_ = 0;
   std::int64_t length_ = 0;
-  std::vector<AlignedBuffer> buffers_;  // a layer's keys, then its values: [2, heads, capacity, dim]
+  std::vector<AlignedBuffer>
+      buffers_;  // a layer's keys, then its values: [2, heads, capacity, dim]
 };
 
 }  // namespace drrik

@@ -39,7 +39,8 @@ struct TokenBatch {
 };
 
 struct ForwardOptions {
-  /// Hooks to call `on_hook` at. Nothing above the highest of them is computed unless `logits`.
+  /// Hooks to call `on_hook` at, in the order of the forward pass, each once. Nothing above the
+  /// highest of them is computed unless `logits`.
   std::vector<Hook> hooks;
   HookFunction on_hook;
   enum class Logits : std::uint8_t { kNone, kLast, kAll };
@@ -50,6 +51,10 @@ struct ForwardOptions {
 class KvCache;
 
 /// Immutable after load; forward() may be called from several threads with separate caches.
+///
+/// Numbers: with Compute::kF32 everything is float32 arithmetic. With kBF16 both factors of every
+/// product with a weight matrix, and of the attention's two, are rounded to bfloat16 and summed in
+/// float32; residual stream, norms, softmax and non-linearities stay float32.
 class Model {
  public:
   /// Loads a HuggingFace folder (config.json + safetensors, single or sharded).
@@ -64,26 +69,33 @@ class Model {
   std::int64_t hook_width(HookPoint point) const;
   /// "model.layers[3].mlp": the module path HuggingFace users know for this hook.
   std::string module_path(const Hook& hook) const;
-  /// Throws Error(usage) when the layer does not exist, naming how many there are.
+  /// Throws Error(usage) when the layer does not exist (or was not loaded), naming how many there
+  /// are, or when the architecture has no such point (resid_mid where attention and MLP stand side
+  /// by side).
   void check_hook(const Hook& hook) const;
 
   /// Full forward pass over packed sequences. Returns logits float32 ([n, V], [sequences, V] or
-  /// empty) as options.logits asks. Throws Error(data) on an id outside the vocabulary or a
-  /// sequence longer than the model's positions.
+  /// an undefined tensor) as options.logits asks. Throws Error(data) on an id outside the
+  /// vocabulary, boundaries that do not cover the ids, or a sequence longer than the model's
+  /// positions; Error(usage) for hooks or logits that this model (as loaded) does not have.
   Tensor forward(const TokenBatch& batch, const ForwardOptions& options = {}) const;
 
   /// Continues one sequence: appends `ids` to the cache and returns the logits of the last row
-  /// [1, V] (or of all new rows with Logits::kAll).
+  /// [1, V] (or of all new rows with Logits::kAll). All layers run whatever the hooks. When an
+  /// error or a hook's exception leaves it, the cache is as long as before.
   Tensor forward(std::span<const std::int32_t> ids, KvCache& cache,
                  const ForwardOptions& options = {}) const;
+  /// Throws Error(usage) when the model takes fewer positions.
   KvCache make_cache(std::int64_t max_positions) const;
 
   /// Bytes of weights that generating one token reads, for bandwidth figures.
   std::int64_t weight_bytes_per_token() const;
 
- private:
+  /// For the room's own sources, which alone see inside.
   struct Impl;
   explicit Model(std::unique_ptr<Impl> impl);
+
+ private:
   std::unique_ptr<Impl> impl_;
 };
 

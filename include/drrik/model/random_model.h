@@ -15,9 +15,9 @@ namespace drrik {
 /// untied head): the shape that the speed targets are set for.
 ModelConfig bench_llama_config();
 
-/// Builds the model in memory: matrices normal with variance 1 / in, norms 1, biases 0. The same
-/// config and seed give the same weights whatever the options. Throws Error(data) when the config
-/// is not valid.
+/// Builds the model in memory: matrices uniform with variance 1 / columns, norms 1, biases 0. The
+/// same config and seed give the same weights whatever the options. Throws Error(data) when the
+/// config is not valid.
 Model make_random_model(const ModelConfig& config, std::uint64_t seed,
                         const ModelOptions& options = {});
 

@@ -1,0 +1,376 @@
+// The forward pass: one block executor for every family, driven by ModelConfig.
+//
+// Rows of all sequences lie end to end; only attention and positions know where one ends. Steps
+// that work row by row (norm, projection, non-linearity) go over chunks of rows small enough that
+// what one step wrote is still in cache when the next reads it.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "drrik/ops/attention.h"
+#include "drrik/ops/convert.h"
+#include "drrik/ops/norm.h"
+#include "model/model_impl.h"
+
+namespace drrik::detail {
+namespace {
+
+constexpr std::int64_t kChunkRows = 512;
+
+std::uint8_t bit(HookPoint point) {
+  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(point));
+}
+
+class Pass {
+ public:
+  Pass(const Model::Impl& model, Workspace& workspace, std::span<const std::int32_t> ids,
+       std::span<const std::int64_t> boundaries, KvCache* cache, const ForwardOptions& options)
+      : model_(model),
+        config_(model.config),
+        weights_(model.weights),
+        ws_(workspace),
+        ids_(ids),
+        boundaries_(boundaries),
+        cache_(cache),
+        options_(options),
+        n_(static_cast<std::int64_t>(ids.size())),
+        past_(cache ? cache->length() : 0),
+        bf16_(model.options.compute == Compute::kBF16) {}
+
+  /// Checks everything before anything is computed or called.
+  Tensor run() {
+    check();
+    plan_hooks();
+    const bool logits = options_.logits != ForwardOptions::Logits::kNone;
+    if (!logits && stop_layer_ < 0) return {};
+    if (n_ == 0) {
+      return logits ? Tensor::zeros<float>({0, config_.vocab_size}) : Tensor();
+    }
+    embed();
+    for (layer_ = 0; layer_ < model_.loaded_layers(); ++layer_) {
+      if (block()) return {};
+    }
+    if (cache_) cache_->set_length(past_ + n_);
+    return head();
+  }
+
+ private:
+  void check() const {
+    const std::int64_t sequences = static_cast<std::int64_t>(boundaries_.size()) - 1;
+    if (n_ > std::numeric_limits<std::int32_t>::max() - past_) {
+      throw_data("batch of ", n_, " tokens, wanted fewer than 2^31");
+    }
+    const bool none = n_ == 0 && boundaries_.empty();
+    if (!none && (sequences < 0 || boundaries_.front() != 0 || boundaries_.back() != n_)) {
+      throw_data("batch of ", n_, " tokens: its boundaries must go from 0 to ", n_);
+    }
+    for (std::int64_t s = 0; s < sequences; ++s) {
+      const std::int64_t length = boundaries_[idx(s + 1)] - boundaries_[idx(s)];
+      if (length < 0) throw_data("batch: boundary ", s + 1, " lies before boundary ", s);
+      if (past_ + length > config_.max_positions) {
+        throw_data("sequence ", s, " is ", past_ + length, " tokens long, the model takes ",
+                   config_.max_positions);
+      }
+    }
+    if (cache_ && past_ + n_ > cache_->capacity()) {
+      throw_data("sequence is ", past_ + n_, " tokens long, its cache holds ", cache_->capacity());
+    }
+    if (cache_ && cache_->layers() != model_.loaded_layers()) {
+      throw_usage("cache of ", cache_->layers(), " layers used with a model of ",
+                  model_.loaded_layers());
+    }
+    for (std::int64_t i = 0; i < n_; ++i) {
+      const std::int32_t id = ids_[idx(i)];
+      if (id < 0 || id >= config_.vocab_size) {
+        throw_data("token ", i, " is ", id, ", the vocabulary has 0 to ", config_.vocab_size - 1);
+      }
+    }
+    if (options_.logits != ForwardOptions::Logits::kNone && !weights_.head.defined()) {
+      throw_usage("logits asked of a model that was loaded without its output head");
+    }
+  }
+
+  void plan_hooks() {
+    if (!options_.hooks.empty() && !options_.on_hook) {
+      throw_usage("hooks without a function to call at them");
+    }
+    ws_.hooks.assign(weights_.layers.size(), 0);
+    for (const Hook& hook : options_.hooks) check_hook(model_, hook);
+    for (const Hook& hook : options_.hooks) ws_.hooks[idx(hook.layer)] |= bit(hook.point);
+    if (options_.logits != ForwardOptions::Logits::kNone) return;
+    for (std::size_t i = 0; i < ws_.hooks.size(); ++i) {
+      if (ws_.hooks[i] == 0) continue;
+      stop_layer_ = static_cast<std::int64_t>(i);
+      stop_point_ = ws_.hooks[i];
+    }
+    // The highest bit: points are declared in the order of the forward pass.
+    while (stop_point_ & (stop_point_ - 1)) {
+      stop_point_ = static_cast<std::uint8_t>(stop_point_ & (stop_point_ - 1));
+    }
+  }
+
+  bool wants(HookPoint point) const { return (ws_.hooks[idx(layer_)] & bit(point)) != 0; }
+
+  /// Calls the hook if there is one. True: nothing after this point is wanted.
+  bool at(HookPoint point, MatView<float> activations) const {
+    if (wants(point)) options_.on_hook(Hook{point, layer_}, activations);
+    return stops_at(point);
+  }
+  bool stops_at(HookPoint point) const {
+    return layer_ == stop_layer_ && stop_point_ == bit(point);
+  }
+
+  void embed() {
+    resid_ = ws_.resid.mat<float>(n_, config_.d_model);
+    ws_.positions.resize(ids_.size());
+    std::int64_t longest = 0;
+    for (std::size_t s = 0; s + 1 < boundaries_.size(); ++s) {
+      longest = std::max(longest, past_ + boundaries_[s + 1] - boundaries_[s]);
+      for (std::int64_t i = boundaries_[s]; i < boundaries_[s + 1]; ++i) {
+        ws_.positions[idx(i)] = static_cast<std::int32_t>(past_ + i - boundaries_[s]);
+      }
+    }
+    embedding(weights_.embedding, ids_, resid_);
+    if (config_.positions == PositionKind::kLearned) {
+      add_embedding(weights_.positions, ws_.positions, resid_);
+    } else {
+      rope_ = model_.rope(longest);
+    }
+  }
+
+  template <typename T>
+  void normalize(MatView<const float> x, const Norm& norm, MatView<T> out) const {
+    const auto eps = static_cast<float>(config_.norm_eps);
+    if (config_.norm == NormKind::kLayerNorm) {
+      layer_norm(x, norm.gamma, norm.beta, eps, out);
+    } else {
+      rms_norm(x, norm.gamma, {.eps = eps}, out);
+    }
+  }
+
+  /// y = norm(x) Wᵀ + bias for rows [begin, begin + y.rows()) of the residual stream.
+  void norm_linear(std::int64_t begin, const Norm& norm, const Projection& p,
+                   MatView<float> y) const {
+    const MatView<const float> x = resid_.rows_range(begin, y.rows());
+    if (bf16_) {  // what the product would round its input to
+      const auto normed = ws_.normed.mat<BF16>(x.rows(), x.cols());
+      normalize<BF16>(x, norm, normed);
+      linear(normed, p.weight, p.bias, y);
+    } else {
+      const auto normed = ws_.normed.mat<float>(x.rows(), x.cols());
+      normalize<float>(x, norm, normed);
+      linear(normed, p.weight, p.bias, y);
+    }
+  }
+
+  /// Calls f(begin, rows) over chunks of the rows.
+  template <typename F>
+  void chunked(F&& f) const {
+    for (std::int64_t begin = 0; begin < n_; begin += kChunkRows) {
+      f(begin, std::min(kChunkRows, n_ - begin));
+    }
+  }
+
+  /// The residual stream takes a module's product in; through `out` where a hook wants to see it.
+  /// True: nothing after it is wanted.
+  bool add_output(HookPoint point, MatView<const float> x, const Projection& p) {
+    if (!wants(point)) {
+      linear(x, p.weight, p.bias, resid_, {.accumulate = true});
+      return false;
+    }
+    const auto out = ws_.out.mat<float>(n_, config_.d_model);
+    linear(x, p.weight, p.bias, out);
+    if (at(point, out)) return true;
+    add(out, resid_);
+    return false;
+  }
+
+  bool block() {
+    const LayerWeights& w = weights_.layers[idx(layer_)];
+    if (at(HookPoint::kResidPre, resid_)) return true;
+    if (!config_.parallel_residual) {
+      if (attend(w)) return true;
+      if (at(HookPoint::kResidMid, resid_)) return true;
+      if (wants(HookPoint::kMlpIn)) {
+        const auto normed = mlp_input(w);
+        if (at(HookPoint::kMlpIn, normed)) return true;
+        if (feed_forward(w, normed)) return true;
+      } else if (feed_forward(w, {})) {
+        return true;
+      }
+    } else {
+      // The MLP's input must be taken before attention adds to the residual stream.
+      const bool only_mlp = stops_in_mlp() && !wants(HookPoint::kAttnOut);
+      if (!only_mlp) project_and_mix(w);
+      const auto normed = mlp_input(w);
+      if (!only_mlp && add_output(HookPoint::kAttnOut, mixed(), w.attn_out)) return true;
+      if (at(HookPoint::kMlpIn, normed)) return true;
+      if (feed_forward(w, normed)) return true;
+    }
+    return at(HookPoint::kResidPost, resid_);
+  }
+
+  bool stops_in_mlp() const {
+    return stops_at(HookPoint::kMlpIn) || stops_at(HookPoint::kMlpPost) ||
+           stops_at(HookPoint::kMlpOut);
+  }
+
+  MatView<float> mlp_input(const LayerWeights& w) {
+    const auto normed = ws_.normed.mat<float>(n_, config_.d_model);
+    normalize<float>(resid_, w.mlp_norm, normed);
+    return normed;
+  }
+
+  bool attend(const LayerWeights& w) {
+    project_and_mix(w);
+    return add_output(HookPoint::kAttnOut, mixed(), w.attn_out);
+  }
+
+  /// Where project_and_mix() leaves the heads' weighted values: over the queries.
+  MatView<float> mixed() const { return qkv_.cols_range(0, config_.q_dim()); }
+
+  void project_and_mix(const LayerWeights& w) {
+    const std::int64_t q_dim = config_.q_dim();
+    const std::int64_t kv_dim = config_.kv_dim();
+    qkv_ = ws_.qkv.mat<float>(n_, q_dim + 2 * kv_dim);
+    chunked([&](std::int64_t begin, std::int64_t rows) {
+      norm_linear(begin, w.attn_norm, w.qkv, qkv_.rows_range(begin, rows));
+    });
+    const Heads<float> q(qkv_.cols_range(0, q_dim), config_.n_heads);
+    const Heads<float> k(qkv_.cols_range(q_dim, kv_dim), config_.n_kv_heads);
+    const Heads<float> v(qkv_.cols_range(q_dim + kv_dim, kv_dim), config_.n_kv_heads);
+    if (rope_) apply_rope(q, k, *rope_, ws_.positions);
+
+    AttentionOptions options;
+    options.compute = model_.options.compute;
+    options.scale = static_cast<float>(attention_scale());
+    if (!cache_) {
+      attention(q, k, v, boundaries_, options, q);
+      return;
+    }
+    const Heads<float> all_k = cache_->keys(layer_, past_ + n_);
+    const Heads<float> all_v = cache_->values(layer_, past_ + n_);
+    append(k, all_k);
+    append(v, all_v);
+    attention_cached(q, all_k, all_v, options, q);
+  }
+
+  double attention_scale() const {
+    double scale = config_.attention_scale;
+    if (scale == 0.0) scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+    if (config_.scale_by_inverse_layer) scale /= static_cast<double>(layer_ + 1);
+    return scale;
+  }
+
+  void append(const Heads<float>& from, const Heads<float>& cache) const {
+    for (std::int64_t h = 0; h < from.heads; ++h) {
+      for (std::int64_t r = 0; r < n_; ++r) {
+        std::copy_n(from.at(r, h), from.dim, cache.at(past_ + r, h));
+      }
+    }
+  }
+
+  /// The MLP, from `normed` or, where that is empty, from the residual stream chunk by chunk.
+  bool feed_forward(const LayerWeights& w, MatView<float> normed) {
+    const std::int64_t f = config_.d_mlp;
+    const std::int64_t width = config_.gated_mlp ? 2 * f : f;
+    const bool see_post = wants(HookPoint::kMlpPost);
+    const bool see_out = wants(HookPoint::kMlpOut);
+    const auto out = see_out ? ws_.out.mat<float>(n_, config_.d_model) : resid_;
+    const LinearOptions onto{.accumulate = !see_out};
+    const auto all_post = see_post ? ws_.post.mat<float>(n_, f) : MatView<float>();
+
+    chunked([&](std::int64_t begin, std::int64_t rows) {
+      const auto up = ws_.up.mat<float>(rows, width);
+      if (normed.data()) {
+        linear(normed.rows_range(begin, rows), w.up.weight, w.up.bias, up);
+      } else {
+        norm_linear(begin, w.mlp_norm, w.up, up);
+      }
+      if (see_post) {
+        nonlinearity<float>(up, all_post.rows_range(begin, rows));
+        return;
+      }
+      const auto to = out.rows_range(begin, rows);
+      if (bf16_) {
+        const auto post = ws_.post.mat<BF16>(rows, f);
+        nonlinearity<BF16>(up, post);
+        linear(post, w.down.weight, w.down.bias, to, onto);
+      } else {
+        const auto post = up.cols_range(0, f);
+        nonlinearity<float>(up, post);
+        linear(post, w.down.weight, w.down.bias, to, onto);
+      }
+    });
+    if (see_post) {
+      if (at(HookPoint::kMlpPost, all_post)) return true;
+      linear(all_post, w.down.weight, w.down.bias, out, onto);
+    }
+    if (see_out) {
+      if (at(HookPoint::kMlpOut, out)) return true;
+      add(out, resid_);
+    }
+    return false;
+  }
+
+  template <typename T>
+  void nonlinearity(MatView<const float> up, MatView<T> post) const {
+    const std::int64_t f = config_.d_mlp;
+    if (config_.gated_mlp) {
+      gate_mul(config_.activation, up.cols_range(0, f), up.cols_range(f, f), post);
+    } else {
+      activate(config_.activation, up, post);
+    }
+  }
+
+  Tensor head() {
+    MatView<float> rows = resid_;
+    if (options_.logits == ForwardOptions::Logits::kLast) {
+      const auto sequences = static_cast<std::int64_t>(boundaries_.size()) - 1;
+      rows = ws_.last.mat<float>(sequences, config_.d_model);
+      for (std::int64_t s = 0; s < sequences; ++s) {
+        const std::int64_t end = boundaries_[idx(s + 1)];
+        if (end == boundaries_[idx(s)]) {
+          throw_data("sequence ", s, " is empty and has no last row to give logits of");
+        }
+        std::copy_n(resid_.row_ptr(end - 1), config_.d_model, rows.row_ptr(s));
+      }
+    }
+    Tensor out = Tensor::uninitialized(DType::kF32, {rows.rows(), config_.vocab_size});
+    normalize<float>(rows, weights_.final_norm, rows);
+    linear(rows, weights_.head, {}, out.mutable_mat<float>());
+    return out;
+  }
+
+  static std::size_t idx(std::int64_t i) { return static_cast<std::size_t>(i); }
+
+  const Model::Impl& model_;
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  Workspace& ws_;
+  std::span<const std::int32_t> ids_;
+  std::span<const std::int64_t> boundaries_;
+  KvCache* cache_;
+  const ForwardOptions& options_;
+  std::int64_t n_;
+  std::int64_t past_;
+  bool bf16_;
+  std::shared_ptr<const RopeTable> rope_;
+  std::int64_t layer_ = 0;
+  std::int64_t stop_layer_ = -1;
+  std::uint8_t stop_point_ = 0;
+  MatView<float> resid_;
+  MatView<float> qkv_;
+};
+
+}  // namespace
+
+Tensor run_forward(const Model::Impl& model, std::span<const std::int32_t> ids,
+                   std::span<const std::int64_t> boundaries, KvCache* cache,
+                   const ForwardOptions& options) {
+  const Model::Impl::Lease workspace = model.lease();
+  return Pass(model, *workspace, ids, boundaries, cache, options).run();
+}
+
+}  // namespace drrik::detail

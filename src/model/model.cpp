@@ -1,0 +1,163 @@
+#include "drrik/model/model.h"
+
+#include "model/model_impl.h"
+
+namespace drrik {
+
+void TokenBatch::append(std::span<const std::int32_t> sequence) {
+  if (boundaries.empty()) boundaries.push_back(0);
+  ids.insert(ids.end(), sequence.begin(), sequence.end());
+  boundaries.push_back(static_cast<std::int64_t>(ids.size()));
+}
+
+void TokenBatch::clear() {
+  ids.clear();
+  boundaries.clear();
+}
+
+namespace detail {
+
+Model make_model(const ModelConfig& config, const ModelOptions& options,
+                 const TensorSource& source) {
+  auto impl = std::make_unique<Model::Impl>();
+  impl->config = config;
+  impl->options = options;
+  impl->family = &get_family(config.family);
+  impl->weights = build_weights(config, options, source);
+  return Model(std::move(impl));
+}
+
+void check_hook(const Model::Impl& model, const Hook& hook) {
+  const std::int64_t layers = model.config.n_layers;
+  if (hook.layer < 0 || hook.layer >= layers) {
+    throw_usage("layer ", hook.layer, " does not exist: the model has ", layers, " layers (0 to ",
+                layers - 1, ")");
+  }
+  if (hook.layer >= model.loaded_layers()) {
+    throw_usage("layer ", hook.layer, " was not loaded: only the first ", model.loaded_layers(),
+                " of ", layers, " were");
+  }
+  if (hook.point == HookPoint::kResidMid && model.config.parallel_residual) {
+    throw_usage("hook 'resid_mid' does not exist in this ", model.config.family,
+                " model: attention and MLP both read the block's input; use resid_pre or "
+                "resid_post");
+  }
+}
+
+}  // namespace detail
+
+Model Model::load(const std::filesystem::path& folder, const ModelOptions& options) {
+  if (!std::filesystem::is_directory(folder)) {
+    throw_io(folder.string(), ": not a folder; wanted one with config.json and safetensors");
+  }
+  const ModelConfig config = read_model_config(folder);
+  const std::string_view prefix = detail::get_family(config.family).tensors.prefix;
+  return detail::make_model(config, options, *detail::open_checkpoint(folder, prefix));
+}
+
+Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Model::~Model() = default;
+Model::Model(Model&&) noexcept = default;
+Model& Model::operator=(Model&&) noexcept = default;
+
+const ModelConfig& Model::config() const { return impl_->config; }
+
+std::int64_t Model::hook_width(HookPoint point) const {
+  return point == HookPoint::kMlpPost ? impl_->config.d_mlp : impl_->config.d_model;
+}
+
+std::string Model::module_path(const Hook& hook) const {
+  const detail::TensorNames& tensors = impl_->family->tensors;
+  const detail::ModulePaths& modules = impl_->family->modules;
+  const std::string block = str(tensors.prefix, tensors.blocks, "[", hook.layer, "]");
+  switch (hook.point) {
+    case HookPoint::kResidPre:
+      return block + " (input)";
+    case HookPoint::kAttnOut:
+      return str(block, ".", modules.attention);
+    case HookPoint::kResidMid:
+      return str(block, ".", tensors.mlp_norm, " (input)");
+    case HookPoint::kMlpIn:
+      return str(block, ".", modules.mlp, " (input)");
+    case HookPoint::kMlpPost:
+      return str(block, ".", tensors.down, " (input)");
+    case HookPoint::kMlpOut:
+      return str(block, ".", modules.mlp);
+    case HookPoint::kResidPost:
+      break;
+  }
+  return block;
+}
+
+void Model::check_hook(const Hook& hook) const { detail::check_hook(*impl_, hook); }
+
+Tensor Model::forward(const TokenBatch& batch, const ForwardOptions& options) const {
+  return detail::run_forward(*impl_, batch.ids, batch.boundaries, nullptr, options);
+}
+
+Tensor Model::forward(std::span<const std::int32_t> ids, KvCache& cache,
+                      const ForwardOptions& options) const {
+  const std::int64_t boundaries[2] = {0, static_cast<std::int64_t>(ids.size())};
+  ForwardOptions all = options;
+  if (all.logits == ForwardOptions::Logits::kNone) all.logits = ForwardOptions::Logits::kLast;
+  return detail::run_forward(*impl_, ids, boundaries, &cache, all);
+}
+
+KvCache Model::make_cache(std::int64_t max_positions) const {
+  const ModelConfig& c = impl_->config;
+  if (max_positions < 1 || max_positions > c.max_positions) {
+    throw_usage("cache of ", max_positions, " positions: the model takes 1 to ", c.max_positions);
+  }
+  return {impl_->loaded_layers(), c.n_kv_heads, c.head_dim, max_positions};
+}
+
+std::int64_t Model::weight_bytes_per_token() const {
+  const auto projection = [](const detail::Projection& p) {
+    return p.weight.bytes() + p.bias.size() * sizeof(float);
+  };
+  const auto norm = [](const detail::Norm& n) {
+    return (n.gamma.size() + n.beta.size()) * sizeof(float);
+  };
+  const detail::ModelWeights& w = impl_->weights;
+  std::size_t total = norm(w.final_norm);
+  if (w.head.defined()) total += w.head.bytes();
+  for (const detail::LayerWeights& layer : w.layers) {
+    total += norm(layer.attn_norm) + norm(layer.mlp_norm) + projection(layer.qkv) +
+             projection(layer.attn_out) + projection(layer.up) + projection(layer.down);
+  }
+  return static_cast<std::int64_t>(total);
+}
+
+std::shared_ptr<const RopeTable> Model::Impl::rope(std::int64_t positions) const {
+  const std::lock_guard lock(mutex_);
+  if (!rope_ || rope_->positions() < positions) {
+    // A new table, as other threads may be reading the old one.
+    const std::int64_t size =
+        std::min(std::max<std::int64_t>({positions, 512, rope_ ? 2 * rope_->positions() : 0}),
+                 config.max_positions);
+    const std::vector<float> frequencies = rope_inverse_frequencies(config.rope);
+    rope_ = std::make_shared<const RopeTable>(frequencies, size,
+                                              static_cast<float>(config.rope.cos_sin_scale));
+  }
+  return rope_;
+}
+
+Model::Impl::Lease Model::Impl::lease() const {
+  const std::lock_guard lock(mutex_);
+  if (idle_.empty()) return Lease(std::make_unique<detail::Workspace>().release(), Return{this});
+  Lease out(idle_.back().release(), Return{this});
+  idle_.pop_back();
+  return out;
+}
+
+void Model::Impl::Return::operator()(detail::Workspace* workspace) const {
+  std::unique_ptr<detail::Workspace> owned(workspace);
+  try {
+    const std::lock_guard lock(impl->mutex_);
+    impl->idle_.push_back(std::move(owned));
+  } catch (...) {
+    // Out of memory while putting scratch memory aside: it is freed instead.
+  }
+}
+
+}  // namespace drrik

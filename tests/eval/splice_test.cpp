@@ -1,0 +1,69 @@
+#include "drrik/eval/splice.h"
+
+#include <gtest/gtest.h>
+
+#include "drrik/base/error.h"
+#include "drrik/base/rng.h"
+#include "drrik/model/random_model.h"
+#include "eval/fake_sae.h"
+
+namespace drrik {
+namespace {
+
+ModelConfig tiny() {
+  ModelConfig config = bench_llama_config();
+  config.vocab_size = 50;
+  config.d_model = 32;
+  config.n_layers = 2;
+  config.n_heads = 4;
+  config.n_kv_heads = 4;
+  config.head_dim = 8;
+  config.rope.dim = 8;
+  config.d_mlp = 48;
+  config.max_positions = 64;
+  return config;
+}
+
+std::vector<std::vector<std::int32_t>> texts() {
+  Rng rng(3);
+  std::vector<std::vector<std::int32_t>> all;
+  for (int s = 0; s < 3; ++s) {
+    std::vector<std::int32_t> ids(12);
+    for (auto& id : ids) id = static_cast<std::int32_t>(rng.below(50));
+    all.push_back(ids);
+  }
+  all.push_back({7});  // too short to predict anything: left out
+  return all;
+}
+
+TEST(Splice, PerfectReconstructionRecoversEverything) {
+  const Model model = make_random_model(tiny(), 1);
+  const SpliceReport report =
+      evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 1}, texts());
+  EXPECT_EQ(report.sequences, 3);
+  EXPECT_EQ(report.predictions, 33);
+  EXPECT_EQ(report.ce_spliced, report.ce_clean);
+  EXPECT_EQ(report.kl_spliced, 0.0);
+  EXPECT_EQ(report.ce_recovered, 1.0);
+  EXPECT_GT(report.kl_zero, 0.0);
+  EXPECT_NE(report.ce_zero, report.ce_mean);
+}
+
+TEST(Splice, AnAutoencoderThatGivesZeroRecoversNothing) {
+  const Model model = make_random_model(tiny(), 1);
+  const FakeSae nothing(32, 4, std::vector<float>(32 * 4));
+  const SpliceReport report = evaluate_splice(model, nothing, {HookPoint::kMlpOut, 0}, texts());
+  EXPECT_EQ(report.ce_spliced, report.ce_zero);
+  EXPECT_EQ(report.kl_spliced, report.kl_zero);
+  EXPECT_EQ(report.ce_recovered, 0.0);
+}
+
+TEST(Splice, RefusesAWidthOrLayerThatDoesNotFit) {
+  const Model model = make_random_model(tiny(), 1);
+  EXPECT_THROW(evaluate_splice(model, identity_sae(31), {HookPoint::kMlpOut, 0}, texts()), Error);
+  EXPECT_THROW(evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 2}, texts()), Error);
+  EXPECT_THROW(evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 0}, {{1}}), Error);
+}
+
+}  // namespace
+}  // namespace drrik
