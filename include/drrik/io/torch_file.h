@@ -5,42 +5,45 @@
 // constructors (tensors, OrderedDict, Size, dtype, device); any other global is refused by name.
 // Limits on depth, memo, items and bytes make hostile files an Error(data).
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
-#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "drrik/tensor/tensor.h"
 
 namespace drrik {
 
-/// A value of such a file. Copies are cheap: containers and tensors are shared and never change
-/// once made, except through the add() and set() of a value that nobody shares yet.
+/// A value of such a file. Copies are cheap and share containers and tensors: set() and add() on
+/// one copy are seen through the others.
 class PtValue {
  public:
   enum class Kind { kNone, kBool, kInt, kFloat, kString, kBytes, kList, kTuple, kDict, kTensor };
   using Member = std::pair<PtValue, PtValue>;
 
-  PtValue() = default;                                             ///< None
-  PtValue(bool value) : kind_(Kind::kBool), int_(value) {}         // NOLINT
-  PtValue(int value) : kind_(Kind::kInt), int_(value) {}           // NOLINT
-  PtValue(std::int64_t value) : kind_(Kind::kInt), int_(value) {}  // NOLINT
-  PtValue(double value) : kind_(Kind::kFloat), float_(value) {}    // NOLINT
-  PtValue(std::string value);                                      // NOLINT
-  PtValue(const char* value) : PtValue(std::string(value)) {}      // NOLINT
-  PtValue(Tensor tensor);                                          // NOLINT
-  PtValue(std::shared_ptr<const Tensor> tensor);                   // NOLINT
+  PtValue() = default;  ///< None
+  /// bool and nothing that merely converts to it (a pointer, say).
+  template <std::same_as<bool> T>
+  PtValue(T value) : kind_(Kind::kBool), value_(value) {}                 // NOLINT
+  PtValue(int value) : kind_(Kind::kInt), value_(std::int64_t{value}) {}  // NOLINT
+  PtValue(std::int64_t value) : kind_(Kind::kInt), value_(value) {}       // NOLINT
+  PtValue(double value) : kind_(Kind::kFloat), value_(value) {}           // NOLINT
+  PtValue(std::string value);                                             // NOLINT
+  PtValue(const char* value) : PtValue(std::string(value)) {}             // NOLINT
+  PtValue(Tensor tensor);                                                 // NOLINT
+  PtValue(std::shared_ptr<const Tensor> tensor);                          // NOLINT
   static PtValue bytes(std::string value);
   static PtValue list(std::vector<PtValue> items = {});
   static PtValue tuple(std::vector<PtValue> items);
-  /// An OrderedDict when `ordered` (what state_dict() gives), else a dict.
-  static PtValue dict(bool ordered = false);
+  /// An OrderedDict when `ordered` (what state_dict() gives), else a dict. Keys must differ.
+  static PtValue dict(bool ordered = false, std::vector<Member> members = {});
 
   Kind kind() const { return kind_; }
   bool is_none() const { return kind_ == Kind::kNone; }
@@ -69,17 +72,17 @@ class PtValue {
   void add(PtValue item);
 
  private:
-  struct Text;
-  struct Sequence;
-  struct Mapping;
+  using Items = std::vector<PtValue>;
+  using Members = std::vector<Member>;
+  template <typename T>
+  const T& held(Kind kind) const;
+  [[noreturn]] void throw_kind(std::string_view wanted) const;
+
   Kind kind_ = Kind::kNone;
-  std::int64_t int_ = 0;
-  double float_ = 0;
-  std::shared_ptr<const std::string> text_;
-  std::shared_ptr<std::vector<PtValue>> sequence_;
-  std::shared_ptr<std::vector<Member>> mapping_;
   bool ordered_ = false;
-  std::shared_ptr<const Tensor> tensor_;
+  std::variant<std::monostate, bool, std::int64_t, double, std::shared_ptr<const std::string>,
+               std::shared_ptr<Items>, std::shared_ptr<Members>, std::shared_ptr<const Tensor>>
+      value_;
 };
 
 struct PtReadOptions {

@@ -1,0 +1,440 @@
+// The zip container: torch/serialization.py and caffe2/serialize/inline_container.cc of PyTorch.
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "drrik/base/checked.h"
+#include "drrik/io/torch_file.h"
+#include "io/npy_layout.h"
+#include "io/pickle.h"
+#include "io/torch_types.h"
+#include "io/zip.h"
+
+namespace drrik {
+namespace {
+
+constexpr std::size_t kMaxPickle = std::size_t{64} << 20;
+constexpr std::int64_t kMaxDepth = 200;
+constexpr std::size_t kMaxRank = 64;
+
+using Id = Pickle::Id;
+using Kind = PickleNode::Kind;
+
+struct Storage {
+  std::string_view key;
+  DType dtype = DType::kU8;
+  bool untyped = false;
+  std::int64_t elements = 0;
+};
+
+struct View {
+  Storage storage;
+  DType dtype = DType::kF32;
+  std::int64_t offset = 0;  ///< Elements of `dtype`.
+  std::vector<std::int64_t> shape;
+  std::vector<std::int64_t> strides;
+};
+
+const TorchType* find_torch_type(std::string_view name, std::string_view TorchType::*member) {
+  const auto found = std::find_if(kTorchTypes.begin(), kTorchTypes.end(), [&](const TorchType& t) {
+    return !name.empty() && t.*member == name;
+  });
+  return found == kTorchTypes.end() ? nullptr : &*found;
+}
+
+bool starts_with(std::string_view text, std::string_view start) {
+  return text.substr(0, start.size()) == start;
+}
+
+class Reader {
+ public:
+  Reader(std::span<const std::byte> bytes, std::shared_ptr<const MappedFile> file,
+         const PtReadOptions& options)
+      : file_(std::move(file)), zip_(bytes), bytes_(bytes) {
+    budget_ = options.max_tensor_bytes;
+    if (budget_ == 0) {
+      budget_ = checked_mul<std::uint64_t>(bytes.size(), 16).value_or(UINT64_MAX / 2) +
+                (std::uint64_t{256} << 20);
+    }
+    find_folder();
+  }
+
+  PtValue read() {
+    const ZipEntry* entry = zip_.find(folder_ + "data.pkl");
+    if (entry->size > kMaxPickle) {
+      throw_data("its data.pkl has ", entry->size, " bytes, wanted at most ", kMaxPickle);
+    }
+    // PyTorch can be told not to compute checksums and does not check them itself.
+    pickled_ = zip_.read(*entry, /*check_crc=*/false);
+    Pickle pickle(pickled_, [this](Pickle& machine, std::string_view global, Id arguments) {
+      return call(machine, global, arguments);
+    });
+    made_.resize(pickle.size());
+    height_.assign(pickle.size(), kUnseen);
+    convert(pickle, pickle.root(), 0);
+    return made_[pickle.root()];
+  }
+
+ private:
+  static constexpr int kUnseen = -1;
+  static constexpr int kOpen = -2;
+
+  // The one folder that holds data.pkl; its name is the file's stem or "archive".
+  void find_folder() {
+    for (const ZipEntry& entry : zip_.entries()) {
+      const auto slash = entry.name.find('/');
+      if (slash == std::string::npos) continue;
+      const std::string_view rest = std::string_view(entry.name).substr(slash + 1);
+      if (rest == "constants.pkl" || starts_with(rest, "code/")) {
+        throw_data("a TorchScript program, not a file of tensors; save its state_dict() instead");
+      }
+      if (rest == "data.pkl") folder_ = entry.name.substr(0, slash + 1);
+    }
+    if (folder_.empty()) throw_data("a zip archive without data.pkl; not a PyTorch file?");
+    if (const ZipEntry* order = zip_.find(folder_ + "byteorder")) {
+      const auto text = zip_.raw(*order);
+      big_endian_ = text.size() >= 3 && std::memcmp(text.data(), "big", 3) == 0;
+    }
+  }
+
+  Id call(Pickle& pickle, std::string_view global, Id arguments) {
+    if (global.empty()) return make_storage(pickle, arguments);
+    if (global == "collections OrderedDict") {
+      if (!pickle.tuple(arguments, 0, "OrderedDict").empty()) {
+        throw_data("an OrderedDict with arguments is not supported");
+      }
+      PickleNode node;
+      node.kind = Kind::kDict;
+      node.ordered = true;
+      return pickle.make(std::move(node));
+    }
+    if (global == "torch._utils _rebuild_tensor_v2" || global == "torch._utils _rebuild_tensor") {
+      return make_view(pickle, pickle.tuple(arguments, 4, "a tensor"), std::nullopt);
+    }
+    if (global == "torch._utils _rebuild_tensor_v3") {
+      const auto& items = pickle.tuple(arguments, 7, "a tensor");
+      return make_view(pickle, items, dtype_of_global(pickle, items[6]));
+    }
+    if (global == "torch._utils _rebuild_parameter") {
+      return pickle.tuple(arguments, 1, "a parameter")[0];
+    }
+    if (global == "torch Size" || global == "torch device") {
+      // Size(tuple) is the tuple; device("cpu") and device("cuda", 0) are their type.
+      return pickle.tuple(arguments, 1, global)[0];
+    }
+    if (global == "builtins set" || global == "__builtin__ set") {
+      return pickle.tuple(arguments, 1, "a set")[0];
+    }
+    if (global == "_codecs encode") return make_bytes(pickle, arguments);
+    std::string name(global);
+    std::replace(name.begin(), name.end(), ' ', '.');
+    throw_data("it would call ", name,
+               ", which is not allowed; save plain containers and tensors (a state_dict()), or "
+               "convert the file to safetensors");
+  }
+
+  // Protocol 2 has no bytes: they come as encode(text, "latin1"), a character a byte.
+  Id make_bytes(Pickle& pickle, Id arguments) {
+    const auto& items = pickle.tuple(arguments, 2, "bytes");
+    const std::string_view text = pickle.text(items[0], "bytes");
+    if (pickle.text(items[1], "bytes") != "latin1") throw_data("bytes that are not latin1");
+    copied_ += text.size();
+    // The same text may be encoded again and again by a few opcodes each.
+    if (copied_ > kMaxPickle) throw_data("too many bytes in strings");
+    std::string out;
+    for (std::size_t i = 0; i < text.size(); ++i) {
+      auto c = static_cast<unsigned char>(text[i]);
+      if (c >= 0x80) {
+        const bool two = (c & 0xFEU) == 0xC2U && i + 1 < text.size();
+        if (!two) throw_data("bytes that are not latin1");
+        c = static_cast<unsigned char>((c << 6U) | (static_cast<unsigned char>(text[++i]) & 0x3FU));
+      }
+      out += static_cast<char>(c);
+    }
+    PickleNode node;
+    node.kind = Kind::kBytes;
+    node.text = pickle.intern(std::move(out));
+    return pickle.make(std::move(node));
+  }
+
+  static std::string_view global_name(const Pickle& pickle, Id id) {
+    return pickle.node(id).kind == Kind::kGlobal ? pickle.node(id).text : std::string_view();
+  }
+
+  static DType dtype_of_global(const Pickle& pickle, Id id) {
+    const std::string_view name = global_name(pickle, id);
+    const TorchType* type =
+        starts_with(name, "torch ") ? find_torch_type(name.substr(6), &TorchType::name) : nullptr;
+    if (type == nullptr) throw_data("element type '", name, "' is not supported");
+    return type->dtype;
+  }
+
+  Id make_storage(Pickle& pickle, Id id) {
+    const auto& items = pickle.tuple(id, 5, "a storage");
+    if (pickle.text(items[0], "a storage") != "storage") throw_data("an unknown persistent id");
+    Storage storage;
+    const std::string_view name = global_name(pickle, items[1]);
+    if (name == "torch.storage UntypedStorage") {
+      storage.untyped = true;
+    } else {
+      const TorchType* type = starts_with(name, "torch ")
+                                  ? find_torch_type(name.substr(6), &TorchType::storage)
+                                  : nullptr;
+      if (type == nullptr) throw_data("storage type '", name, "' is not supported");
+      storage.dtype = type->dtype;
+    }
+    storage.key = pickle.text(items[2], "a storage's key");
+    storage.elements = pickle.integer(items[4], "a storage's size");
+    if (storage.elements < 0) throw_data("a storage of ", storage.elements, " elements");
+    storages_.push_back(storage);
+    return make_caller_node(pickle, storages_.size() - 1, /*view=*/false);
+  }
+
+  // kCaller nodes hold a storage or a view: even numbers are storages, odd ones views.
+  static Id make_caller_node(Pickle& pickle, std::size_t index, bool view) {
+    PickleNode node;
+    node.kind = Kind::kCaller;
+    node.number = static_cast<std::int64_t>(2 * index + (view ? 1 : 0));
+    return pickle.make(std::move(node));
+  }
+
+  static std::vector<std::int64_t> sizes(const Pickle& pickle, Id id, std::string_view what) {
+    std::vector<std::int64_t> out;
+    for (const Id item : pickle.tuple(id, 0, what)) {
+      out.push_back(pickle.integer(item, what));
+      if (out.back() < 0) throw_data(what, " has ", out.back(), ", wanted >= 0");
+    }
+    if (out.size() > kMaxRank) throw_data(what, " has ", out.size(), " axes, wanted at most 64");
+    return out;
+  }
+
+  Id make_view(Pickle& pickle, const std::vector<Id>& items, std::optional<DType> dtype) {
+    const PickleNode& node = pickle.node(items[0]);
+    if (node.kind != Kind::kCaller || node.number % 2 != 0) throw_data("a tensor has no storage");
+    View view;
+    view.storage = storages_[static_cast<std::size_t>(node.number / 2)];
+    view.dtype = dtype.value_or(view.storage.dtype);
+    if (!dtype && view.storage.untyped) throw_data("a tensor on an untyped storage has no type");
+    view.offset = pickle.integer(items[1], "a tensor's offset");
+    view.shape = sizes(pickle, items[2], "a tensor's shape");
+    view.strides = sizes(pickle, items[3], "a tensor's strides");
+    check_view(view);
+    views_.push_back(std::move(view));
+    return make_caller_node(pickle, views_.size() - 1, /*view=*/true);
+  }
+
+  static void check_view(const View& view) {
+    if (view.strides.size() != view.shape.size()) {
+      throw_data("a tensor has ", view.shape.size(), " sizes but ", view.strides.size(),
+                 " strides");
+    }
+    const std::int64_t count = shape_elements(view.shape);
+    const auto element = static_cast<std::int64_t>(dtype_size(view.dtype));
+    const std::int64_t stored =
+        view.storage.untyped ? view.storage.elements / element : view.storage.elements;
+    std::optional<std::int64_t> last = view.offset;
+    for (std::size_t d = 0; last && count > 0 && d < view.shape.size(); ++d) {
+      const auto reach = checked_mul(view.shape[d] - 1, view.strides[d]);
+      last = reach ? checked_add(*last, *reach) : std::nullopt;
+    }
+    if (view.offset < 0 || !last || (count > 0 && *last >= stored)) {
+      throw_data("a tensor of shape ", shape_string(view.shape), ", strides ",
+                 shape_string(view.strides), " at ", view.offset, " reaches beyond its storage '",
+                 view.storage.key, "' of ", stored, " elements");
+    }
+  }
+
+  std::span<const std::byte> storage_bytes(const Storage& storage) const {
+    const ZipEntry* entry = zip_.find(folder_ + "data/" + std::string(storage.key));
+    if (entry == nullptr) throw_data("storage '", storage.key, "' is missing");
+    if (entry->method != 0) throw_data("storage '", storage.key, "' is compressed, wanted stored");
+    const auto bytes = zip_.raw(*entry);
+    const std::size_t element = storage.untyped ? 1 : dtype_size(storage.dtype);
+    const auto wanted =
+        checked_mul<std::uint64_t>(static_cast<std::uint64_t>(storage.elements), element);
+    if (!wanted || *wanted > bytes.size()) {
+      throw_data("storage '", storage.key, "' has ", bytes.size(), " bytes, wanted ",
+                 storage.elements, " elements of ", element);
+    }
+    return bytes;
+  }
+
+  std::shared_ptr<const Tensor> tensor_of(const View& view) {
+    // Tied weights are two views of one storage: one tensor here too.
+    auto key = std::make_pair(std::string(view.storage.key), view.offset);
+    for (auto [at, end] = tensors_.equal_range(key); at != end; ++at) {
+      const View& other = views_[at->second.first];
+      if (other.shape == view.shape && other.strides == view.strides && other.dtype == view.dtype) {
+        return at->second.second;
+      }
+    }
+    auto tensor = std::make_shared<const Tensor>(make_tensor(view));
+    const auto index = static_cast<std::size_t>(&view - views_.data());
+    tensors_.emplace(std::move(key), std::make_pair(index, tensor));
+    return tensor;
+  }
+
+  Tensor make_tensor(const View& view) {
+    const auto bytes = storage_bytes(view.storage);
+    const std::size_t element = dtype_size(view.dtype);
+    const std::int64_t count = shape_elements(view.shape);
+    const std::byte* from =
+        count > 0 ? bytes.data() + static_cast<std::size_t>(view.offset) * element : bytes.data();
+    bool contiguous = true;
+    std::int64_t expected = 1;
+    for (std::size_t d = view.shape.size(); d-- > 0;) {
+      contiguous = contiguous && (view.shape[d] == 1 || view.strides[d] == expected);
+      expected *= std::max<std::int64_t>(view.shape[d], 1);
+    }
+    contiguous = contiguous || count == 0;
+    if (contiguous && !big_endian_ && file_ != nullptr) {
+      return Tensor::borrow(file_, static_cast<std::size_t>(from - bytes_.data()), view.dtype,
+                            view.shape);
+    }
+    const auto size = checked_mul<std::uint64_t>(static_cast<std::uint64_t>(count), element);
+    if (!size || *size > budget_) {
+      throw_data("tensors take more memory than is allowed for a file of ", bytes_.size(),
+                 " bytes; one of shape ", shape_string(view.shape), " repeats its storage?");
+    }
+    budget_ -= *size;
+    Tensor out = Tensor::uninitialized(view.dtype, view.shape);
+    if (count == 0) return out;
+    if (contiguous) {
+      std::memcpy(out.mutable_raw(), from, out.bytes());
+    } else {
+      copy_strided(from, view.shape, view.strides, element, out.mutable_raw());
+    }
+    if (big_endian_) swap_bytes({out.mutable_raw(), out.bytes()}, element);
+    return out;
+  }
+
+  // Every node becomes one value, however often it occurs. Heights bound the depth of what comes
+  // out: depth of the walk alone would not, since finished nodes are not walked again.
+  void convert(const Pickle& pickle, Id id, std::int64_t depth) {
+    if (height_[id] == kOpen) throw_data("a container holds itself");
+    if (height_[id] != kUnseen) return;
+    if (depth > kMaxDepth) throw_data("nested deeper than ", kMaxDepth, " levels");
+    height_[id] = kOpen;
+    const PickleNode& node = pickle.node(id);
+    int height = 0;
+    for (const Id item : node.items) {
+      convert(pickle, item, depth + 1);
+      height = std::max(height, height_[item] + 1);
+    }
+    if (height > kMaxDepth) throw_data("nested deeper than ", kMaxDepth, " levels");
+    made_[id] = value_of(node);
+    height_[id] = height;
+  }
+
+  PtValue value_of(const PickleNode& node) {
+    switch (node.kind) {
+      case Kind::kNone:
+        return {};
+      case Kind::kBool:
+        return node.number != 0;
+      case Kind::kInt:
+        return node.number;
+      case Kind::kFloat:
+        return node.real;
+      case Kind::kText:
+        return std::string(node.text);
+      case Kind::kBytes:
+        return PtValue::bytes(std::string(node.text));
+      case Kind::kList:
+      case Kind::kTuple: {
+        std::vector<PtValue> items;
+        items.reserve(node.items.size());
+        for (const Id item : node.items) items.push_back(made_[item]);
+        return node.kind == Kind::kList ? PtValue::list(std::move(items))
+                                        : PtValue::tuple(std::move(items));
+      }
+      case Kind::kDict:
+        return dict_of(node);
+      case Kind::kGlobal:
+        // A dtype, or a class nobody called: its name is all there is.
+        return global_text(node.text);
+      case Kind::kCaller:
+        break;
+    }
+    if (node.number % 2 == 0) throw_data("a bare storage is not supported, only tensors");
+    return tensor_of(views_[static_cast<std::size_t>(node.number / 2)]);
+  }
+
+  static std::string global_text(std::string_view global) {
+    if (!starts_with(global, "torch ") ||
+        find_torch_type(global.substr(6), &TorchType::name) == nullptr) {
+      std::string name(global);
+      std::replace(name.begin(), name.end(), ' ', '.');
+      throw_data("it names ", name, ", which is not allowed");
+    }
+    return "torch." + std::string(global.substr(6));
+  }
+
+  PtValue dict_of(const PickleNode& node) const {
+    // As in Python the last of equal keys wins; sought by a map, since members may be many.
+    std::map<std::string_view, std::size_t> last;
+    for (std::size_t i = 0; i < node.items.size(); i += 2) {
+      const PtValue& key = made_[node.items[i]];
+      if (key.kind() == PtValue::Kind::kString) last[key.as_string()] = i;
+    }
+    std::vector<PtValue::Member> members;
+    for (std::size_t i = 0; i < node.items.size(); i += 2) {
+      const PtValue& key = made_[node.items[i]];
+      if (key.kind() == PtValue::Kind::kString && last[key.as_string()] != i) continue;
+      members.emplace_back(key, made_[node.items[i + 1]]);
+    }
+    return PtValue::dict(node.ordered, std::move(members));
+  }
+
+  std::shared_ptr<const MappedFile> file_;
+  ZipReader zip_;
+  std::span<const std::byte> bytes_;
+  std::string folder_;
+  bool big_endian_ = false;
+  std::uint64_t budget_ = 0;
+  std::uint64_t copied_ = 0;
+  std::vector<std::byte> pickled_;
+  std::vector<Storage> storages_;
+  std::vector<View> views_;
+  std::vector<PtValue> made_;
+  std::vector<int> height_;
+  std::multimap<std::pair<std::string, std::int64_t>,
+                std::pair<std::size_t, std::shared_ptr<const Tensor>>>
+      tensors_;
+};
+
+void refuse_other_formats(std::span<const std::byte> bytes) {
+  if (bytes.size() >= 2 && bytes[0] == std::byte{'P'} && bytes[1] == std::byte{'K'}) return;
+  if (!bytes.empty() && bytes[0] == std::byte{0x80}) {
+    throw_data(
+        "a bare pickle or a file of torch before 1.6, which is not read; load and save it "
+        "again with a newer torch, or convert it to safetensors");
+  }
+  throw_data("not a PyTorch file (it is no zip archive)");
+}
+
+PtValue read_bytes(std::span<const std::byte> bytes, std::shared_ptr<const MappedFile> file,
+                   const PtReadOptions& options) {
+  refuse_other_formats(bytes);
+  return Reader(bytes, std::move(file), options).read();
+}
+
+}  // namespace
+
+PtValue parse_torch_file(std::span<const std::byte> file, const PtReadOptions& options) {
+  return read_bytes(file, nullptr, options);
+}
+
+PtValue read_torch_file(const std::filesystem::path& path, const PtReadOptions& options) {
+  const auto file = MappedFile::open(path);
+  try {
+    return read_bytes(file->bytes(), file, options);
+  } catch (Error& error) {
+    throw error.add_context(path.string());
+  }
+}
+
+}  // namespace drrik
