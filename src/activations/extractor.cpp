@@ -162,6 +162,8 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   for (const std::int64_t layer : extraction.mlp_layers) {
     forward.hooks.push_back({extraction.hook, layer});
   }
+  std::sort(forward.hooks.begin(), forward.hooks.end(),
+            [](const Hook& a, const Hook& b) { return a.layer < b.layer; });
   forward.on_hook = [&](const Hook& hook, MatView<float> activations) {
     const auto& layers = extraction.mlp_layers;
     const auto column = std::find(layers.begin(), layers.end(), hook.layer) - layers.begin();
@@ -286,15 +288,11 @@ ActivationMetadata ActivationExtractor::extract_to(const std::filesystem::path& 
                                   writer.append(rows, std::move(samples), after);
                                 });
     return writer.finish(end);
-  } catch (Error& error) {
+  } catch (const Error&) {
     try {
       writer.suspend();
     } catch (const Error& second) {
       log_error(second.what());
-    }
-    if (error.kind() == ErrorKind::kInterrupted) {
-      throw Error(error.kind(), str(error.what(), "; '", target.string(),
-                                    "' keeps what was extracted and can be resumed"));
     }
     throw;
   }
