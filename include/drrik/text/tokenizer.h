@@ -63,8 +63,8 @@ class Tokenizer {
   /// The token as the file spells it (`Ġthe`, `▁the`, `<0x0A>`); "" for an id without a token.
   /// The view lives as long as the tokenizer.
   std::string_view token_text(std::int32_t id) const;
-  /// The bytes the token stands for (` the`, `\n`), perhaps half of a UTF-8 character, leading space
-  /// kept; "" for an id without a token.
+  /// The bytes the token stands for (` the`, `\n`), perhaps half of a UTF-8 character, leading
+  /// space kept; "" for an id without a token.
   std::string token_bytes(std::int32_t id) const;
   /// token_bytes() as valid UTF-8 for display: broken sequences as U+FFFD.
   std::string token_display(std::int32_t id) const;
@@ -88,7 +88,9 @@ class Tokenizer {
 };
 
 /// Turns ids into text while they are generated. The pieces returned, joined, are the decode() of
-/// all ids; a piece never ends inside a UTF-8 character that later ids may complete.
+/// all ids; a piece never ends inside a UTF-8 character that later ids may complete. (One
+/// exception: of byte-fallback tokens in a row that turn out not to be UTF-8, decode() replaces
+/// all, the stream only those after the last whole character.)
 ///
 ///   StreamDecoder stream(tokenizer);
 ///   for (id : generated) std::cout << stream.push(id);
@@ -108,9 +110,9 @@ class StreamDecoder {
  private:
   const Tokenizer* tokenizer_;
   DecodeOptions options_;
-  std::vector<std::int32_t> window_;  // ids from the last settled boundary on
-  std::size_t settled_ = 0;           // leading ids of window_ that only give context
-  std::string context_;               // decode of those
+  std::vector<std::int32_t> window_;  // the last settled ids, as context, and those since
+  std::size_t settled_ = 0;           // how many of them are context
+  std::size_t returned_ = 0;          // bytes of the window's text that are out
 };
 
 }  // namespace drrik

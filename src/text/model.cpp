@@ -1,0 +1,47 @@
+#include "text/model.h"
+
+#include "drrik/base/error.h"
+#include "text/utf8.h"
+
+namespace drrik::text {
+namespace {
+
+struct Entry {
+  const char* type;
+  std::unique_ptr<Model> (*make)(const Node&);
+};
+
+constexpr Entry kModels[] = {
+    {"BPE", make_bpe},
+};
+
+/// Files of old have no type: the reference takes the first model whose members fit.
+std::string guess_type(const Node& node) {
+  if (node.find("merges")) return "BPE";
+  if (node.find("max_input_chars_per_word")) return "WordPiece";
+  const std::optional<Node> vocab = node.find("vocab");
+  if (vocab && vocab->is_array()) return "Unigram";
+  return "WordLevel";
+}
+
+}  // namespace
+
+void Model::encode_bytes(std::string_view piece, ModelWorkspace& workspace,
+                         std::vector<std::int32_t>& out) const {
+  workspace.mapped.clear();
+  append_mapped(piece, workspace.mapped);
+  encode(workspace.mapped, workspace, out);
+}
+
+std::unique_ptr<Model> make_model(const Node& node) {
+  const std::string type = node.string_or("type", "");
+  const std::string wanted = type.empty() ? guess_type(node) : type;
+  std::vector<std::string> known;
+  for (const Entry& entry : kModels) {
+    if (wanted == entry.type) return entry.make(node);
+    known.emplace_back(entry.type);
+  }
+  node.fail(str("model type '", wanted, "' is not known; known: ", join(known)));
+}
+
+}  // namespace drrik::text

@@ -1,0 +1,200 @@
+#include "drrik/text/tokenizer.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "drrik/base/error.h"
+#include "text/splitters.h"
+#include "text/tokenizer_impl.h"
+#include "text/utf8.h"
+
+namespace drrik {
+
+using text::KnownPattern;
+
+std::optional<std::int32_t> Tokenizer::Impl::find_token(std::string_view token) const {
+  if (const text::AddedToken* found = added.find(token)) return found->id;
+  const std::int32_t id = model->vocabulary().find(token);
+  if (id < 0) return std::nullopt;
+  return id;
+}
+
+std::unique_ptr<Tokenizer::Impl::Workspace> Tokenizer::Impl::borrow() const {
+  {
+    const std::lock_guard lock(pool_mutex_);
+    if (!pool_.empty()) {
+      std::unique_ptr<Workspace> out = std::move(pool_.back());
+      pool_.pop_back();
+      return out;
+    }
+  }
+  auto out = std::make_unique<Workspace>();
+  out->model = model->make_workspace();
+  return out;
+}
+
+void Tokenizer::Impl::give_back(std::unique_ptr<Workspace> workspace) const {
+  const std::lock_guard lock(pool_mutex_);
+  pool_.push_back(std::move(workspace));
+}
+
+void Tokenizer::Impl::encode(std::string_view text, std::vector<std::int32_t>& out) const {
+  if (text.size() > std::numeric_limits<std::int32_t>::max() / 2) {
+    throw_data("tokenizer: a text of ", text.size(), " bytes; at most 1 GiB fits one call");
+  }
+  std::unique_ptr<Workspace> work = borrow();
+  if (!text::is_valid_utf8(text)) {
+    work->repaired.clear();
+    text::append_lossy(text, work->repaired);
+    text = work->repaired;
+  }
+  if (!added.any(false)) {
+    encode_stretch(text, true, *work, out);
+  } else {
+    added.cut(text, false, work->raw_cuts);
+    for (const auto& cut : work->raw_cuts) {
+      if (cut.id >= 0) {
+        out.push_back(cut.id);
+      } else {
+        encode_stretch(text.substr(cut.begin, cut.end - cut.begin), cut.begin == 0, *work, out);
+      }
+    }
+  }
+  give_back(std::move(work));
+}
+
+void Tokenizer::Impl::encode_stretch(std::string_view text, bool at_start, Workspace& work,
+                                     std::vector<std::int32_t>& out) const {
+  if (text.empty()) return;
+  if (normalizer) {
+    work.normalized.assign(text);
+    normalizer->apply(work.normalized, at_start);
+    text = work.normalized;
+  }
+  if (!added.any(true)) {
+    encode_piece(text, at_start, work, out);
+    return;
+  }
+  added.cut(text, true, work.normal_cuts);
+  for (const auto& cut : work.normal_cuts) {
+    if (cut.id >= 0) {
+      out.push_back(cut.id);
+    } else {
+      encode_piece(text.substr(cut.begin, cut.end - cut.begin), at_start && cut.begin == 0, work,
+                   out);
+    }
+  }
+}
+
+void Tokenizer::Impl::encode_piece(std::string_view text, bool at_start, Workspace& work,
+                                   std::vector<std::int32_t>& out) const {
+  if (text.empty()) return;
+  const auto encode_known = [&](auto match) {
+    for (std::size_t at = 0; at < text.size();) {
+      const std::size_t end = match(text, at);
+      model->encode_bytes(text.substr(at, end - at), *work.model, out);
+      at = end;
+    }
+  };
+  switch (pre_tokenizer.fast_pattern()) {
+    case KnownPattern::kGpt2:
+      encode_known(text::match_gpt2);
+      return;
+    case KnownPattern::kLlama3:
+      encode_known([](std::string_view t, std::size_t at) { return text::match_llama3(t, at, 3); });
+      return;
+    case KnownPattern::kQwen2:
+      encode_known([](std::string_view t, std::size_t at) { return text::match_llama3(t, at, 1); });
+      return;
+    case KnownPattern::kNone:
+      break;
+  }
+  if (pre_tokenizer.empty()) {
+    model->encode(text, *work.model, out);
+    return;
+  }
+  text::PreText& pre = work.pre;
+  pre.text.assign(text);
+  pre.pieces.assign(1, {0, text.size(), at_start});
+  pre_tokenizer.apply(pre);
+  for (const auto& piece : pre.pieces) {
+    const auto bytes = std::string_view(pre.text).substr(piece.begin, piece.end - piece.begin);
+    if (pre_tokenizer.yields_bytes()) {
+      model->encode_bytes(bytes, *work.model, out);
+    } else {
+      model->encode(bytes, *work.model, out);
+    }
+  }
+}
+
+Tokenizer::Tokenizer(std::unique_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
+Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
+Tokenizer::~Tokenizer() = default;
+
+void Tokenizer::encode_to(std::string_view text, const EncodeOptions& options,
+                          std::vector<std::int32_t>& out) const {
+  const auto& post = impl_->post;
+  if (options.add_special_tokens) {
+    out.insert(out.end(), post.prefix.begin(), post.prefix.end());
+  }
+  impl_->encode(text, out);
+  if (options.add_special_tokens) {
+    out.insert(out.end(), post.suffix.begin(), post.suffix.end());
+  }
+}
+
+std::vector<std::int32_t> Tokenizer::encode(std::string_view text,
+                                            const EncodeOptions& options) const {
+  std::vector<std::int32_t> out;
+  encode_to(text, options, out);
+  return out;
+}
+
+std::string Tokenizer::decode(std::span<const std::int32_t> ids,
+                              const DecodeOptions& options) const {
+  std::vector<std::string_view> tokens;
+  tokens.reserve(ids.size());
+  for (const std::int32_t id : ids) {
+    if (id < 0 || id >= vocab_size()) continue;
+    const Impl::Decoded& entry = impl_->decoded[static_cast<std::size_t>(id)];
+    if (!entry.present || (options.skip_special_tokens && entry.special)) continue;
+    tokens.push_back(entry.text);
+  }
+  return impl_->decoder.decode(tokens);
+}
+
+std::int32_t Tokenizer::vocab_size() const {
+  return static_cast<std::int32_t>(impl_->decoded.size());
+}
+
+std::string_view Tokenizer::token_text(std::int32_t id) const {
+  if (const text::AddedToken* token = impl_->added.find_id(id)) return token->content;
+  return impl_->model->vocabulary().token(id);
+}
+
+std::string Tokenizer::token_bytes(std::int32_t id) const {
+  if (id < 0 || id >= vocab_size()) return {};
+  return impl_->decoder.piece(impl_->decoded[static_cast<std::size_t>(id)].text);
+}
+
+std::string Tokenizer::token_display(std::int32_t id) const {
+  std::string out;
+  text::append_lossy(token_bytes(id), out);
+  return out;
+}
+
+std::optional<std::int32_t> Tokenizer::find_token(std::string_view token) const {
+  return impl_->find_token(token);
+}
+
+bool Tokenizer::is_special(std::int32_t id) const {
+  return id >= 0 && id < vocab_size() && impl_->decoded[static_cast<std::size_t>(id)].special;
+}
+
+std::optional<std::int32_t> Tokenizer::bos_id() const { return impl_->bos; }
+std::optional<std::int32_t> Tokenizer::eos_id() const { return impl_->eos; }
+std::optional<std::int32_t> Tokenizer::pad_id() const { return impl_->pad; }
+std::optional<std::int32_t> Tokenizer::unk_id() const { return impl_->unk; }
+
+}  // namespace drrik

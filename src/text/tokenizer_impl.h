@@ -1,0 +1,72 @@
+#pragma once
+// What a Tokenizer holds. Immutable after loading, apart from the pool of workspaces.
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "drrik/text/tokenizer.h"
+#include "text/added_tokens.h"
+#include "text/decoder.h"
+#include "text/model.h"
+#include "text/normalizer.h"
+#include "text/post_processor.h"
+#include "text/pre_tokenizer.h"
+
+namespace drrik {
+
+struct Tokenizer::Impl {
+  /// Buffers and caches of one encode() under way.
+  struct Workspace {
+    std::unique_ptr<text::ModelWorkspace> model;
+    text::PreText pre;
+    std::string repaired;
+    std::string normalized;
+    std::vector<text::AddedTokens::Stretch> raw_cuts;
+    std::vector<text::AddedTokens::Stretch> normal_cuts;
+  };
+
+  explicit Impl(const text::Node& root);
+  /// Fills what is derived from the members; after the last change to them.
+  void finish();
+
+  void encode(std::string_view text, std::vector<std::int32_t>& out) const;
+
+  std::unique_ptr<text::Normalizer> normalizer;  // may be null
+  text::PreTokenizer pre_tokenizer;
+  std::unique_ptr<text::Model> model;
+  text::AddedTokens added;
+  bool has_post_processor = false;
+  text::PostProcessor post;
+  text::Decoder decoder;
+
+  std::optional<std::int32_t> bos;
+  std::optional<std::int32_t> eos;
+  std::optional<std::int32_t> pad;
+  std::optional<std::int32_t> unk;
+
+  /// By id: what decoding sees, and whether skip_special_tokens skips it.
+  struct Decoded {
+    std::string_view text;
+    bool present = false;
+    bool special = false;
+  };
+  std::vector<Decoded> decoded;
+
+  std::optional<std::int32_t> find_token(std::string_view token) const;
+
+ private:
+  void encode_stretch(std::string_view text, bool at_start, Workspace& work,
+                      std::vector<std::int32_t>& out) const;
+  void encode_piece(std::string_view text, bool at_start, Workspace& work,
+                    std::vector<std::int32_t>& out) const;
+  std::unique_ptr<Workspace> borrow() const;
+  void give_back(std::unique_ptr<Workspace> workspace) const;
+
+  mutable std::mutex pool_mutex_;
+  mutable std::vector<std::unique_ptr<Workspace>> pool_;
+};
+
+}  // namespace drrik
