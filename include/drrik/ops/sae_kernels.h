@@ -1,0 +1,110 @@
+#pragma once
+// The loops of an SAE step that touch only active entries.
+//
+// Notation: B rows, d = d_in, h = d_sae. Encoder and decoder are both stored [h, d], one row a
+// latent, so that everything a latent owns is contiguous. Pre-activations are handled transposed,
+// [h, B]: the encoder is then the plain left factor of the product, and the active rows of a
+// latent come out in order. Results do not depend on the number of threads.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "drrik/ops/adam.h"
+#include "drrik/tensor/mat_view.h"
+
+namespace drrik {
+
+/// Active entries of one batch, by latent and by row. Buffers are kept from batch to batch.
+struct ActiveEntries {
+  std::int64_t rows = 0;
+  std::int64_t latents = 0;
+  std::int64_t count = 0;
+  // By latent: latent j owns [start[j], start[j + 1]), rows ascending.
+  std::vector<std::int64_t> start;  ///< [h + 1]
+  std::vector<std::int32_t> row;    ///< [>= count]
+  std::vector<float> value;         ///< [>= count], f > 0
+  std::vector<float> grad;          ///< [>= count], dL/df, made by sae_decode_active
+  // By row: row r owns [row_start[r], row_start[r + 1]), latents ascending.
+  std::vector<std::int64_t> row_start;  ///< [B + 1]
+  std::vector<std::int32_t> latent;     ///< [>= count]
+  std::vector<std::int64_t> position;   ///< [>= count], index of the entry in the order by latent
+
+  /// Forgets the entries and sets the shape. Throws Error(usage) when B or h exceed 2^31 - 1.
+  void begin(std::int64_t row_count, std::int64_t latent_count);
+
+  std::vector<std::int64_t> block_counts;  ///< scratch of sae_group_by_row
+};
+
+/// Appends latents [first, first + pre_t.rows()): entries where pre_t(j, r) + bias[j] > 0.
+/// pre_t [latents of this chunk, B]; bias the chunk's part of the encoder bias. Chunks come in
+/// order.
+void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
+                        std::int64_t first, ActiveEntries& entries);
+
+/// Active entries of one row of pre-activations [h] with bias added: latents ascending. `latent`
+/// and `value` must have room for h entries and 64 bytes more. Returns how many.
+std::int64_t sae_collect_row(std::span<const float> pre, std::span<const float> bias,
+                             std::int32_t* latent, float* value);
+
+/// In place f = max(pre_t + bias, 0), [h, B]; counts[j] = active rows, sums[j] = Σ f of latent j.
+void sae_relu_dense(MatView<float> pre_t, std::span<const float> bias,
+                    std::span<std::int64_t> counts, std::span<double> sums);
+/// grad_t(j, r) = f_t(j, r) > 0 ? grad_t(j, r) + l1 : 0; sums[j] = Σ_r grad_t(j, r).
+void sae_mask_dense(MatView<const float> f_t, float l1, MatView<float> grad_t,
+                    std::span<float> sums);
+
+/// Makes the order by row from the order by latent. O(count).
+void sae_group_by_row(ActiveEntries& entries);
+
+/// Row by row: x̂ = Σ f D + bias; residual_grad = scale · (x̂ − x); grad = residual_grad · D + l1 for
+/// every active entry (skipped when l1 is NaN). bias [d] or empty.
+/// error[r] = Σ (x̂ − x)² of row r. residual_grad [B, d] must not alias x.
+void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder,
+                       std::span<const float> bias, MatView<const float> x, float scale, float l1,
+                       MatView<float> residual_grad, std::span<double> error);
+
+/// out[r] = Σ value · decoder[latent] + bias for rows given as compressed rows.
+void sae_decode_rows(std::span<const std::int64_t> row_start, std::span<const std::int32_t> latent,
+                     std::span<const float> value, MatView<const float> decoder,
+                     std::span<const float> bias, MatView<float> out);
+
+/// Parameters of all latents with their Adam moments.
+struct SaeSweepState {
+  MatView<float> encoder, encoder_m, encoder_v;  ///< [h, d]
+  MatView<float> decoder, decoder_m, decoder_v;  ///< [h, d]
+  std::span<float> bias, bias_m, bias_v;         ///< [h], the encoder's bias
+};
+
+struct SaeSweepOptions {
+  AdamScalars adam;
+  /// Remove the part of each decoder row's gradient parallel to the row, and scale the row to unit
+  /// length (norm clamped at 1e-8) after the step.
+  bool unit_decoder = true;
+};
+
+/// Latents summed into one partial of `centring`: fixed, so that the sum does not depend on threads.
+inline constexpr std::int64_t kSaeSweepBlock = 64;
+
+/// One pass over latents: forms dL/dE[j] = Σ grad · xc[row] and dL/dD[j] = Σ f · gx[row] from the
+/// active entries in cache, takes Adam's step and re-normalises, before it moves on; no gradient
+/// matrix exists. Latents without entries take their step with gradient 0.
+/// xc [B, d] centred input, gx [B, d] dL/dx̂. `centring` [ceil(h / kSaeSweepBlock), d] receives
+/// block sums of dL/db[j] · E[j] before the step (empty: not wanted).
+void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
+                      MatView<const float> gx, const SaeSweepOptions& options,
+                      const SaeSweepState& state, MatView<float> centring);
+
+/// The same for latents [first, first + n) with given gradients, both [n, d] (changed), and
+/// bias_grad [n]; first must be a multiple of kSaeSweepBlock.
+void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
+                     std::span<const float> bias_grad, std::int64_t first,
+                     const SaeSweepOptions& options, const SaeSweepState& state,
+                     MatView<float> centring);
+
+/// Gradients of latent rows from the active entries, for checks: both [h, d], bias_grad [h].
+void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
+                          MatView<const float> gx, MatView<float> encoder_grad,
+                          MatView<float> decoder_grad, std::span<float> bias_grad);
+
+}  // namespace drrik

@@ -1,0 +1,235 @@
+#include "drrik/ops/activation.h"
+
+#include <array>
+#include <utility>
+
+#include "drrik/base/threads.h"
+#include "ops/grain.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "ops/activation.cpp"
+#include "hwy/foreach_target.h"  // IWYU pragma: keep
+#include "hwy/highway.h"
+#include "ops/math-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace drrik {
+namespace HWY_NAMESPACE {
+namespace {
+
+struct Identity {
+  HWY_INLINE VF operator()(DF, VF x) const { return x; }
+};
+struct Relu {
+  // Not Max, which would turn NaN into 0 on some targets.
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Zero(d), x);
+  }
+};
+struct ReluSquared {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF y = Relu()(d, x);
+    return hn::Mul(y, y);
+  }
+};
+struct Gelu {
+  HWY_INLINE VF operator()(DF d, VF x) const { return gelu_f32(d, x); }
+};
+struct GeluTanh {
+  // 0.5 (1 + tanh u) = sigmoid(2u), which does not cancel in the negative tail.
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF s = hn::Mul(x, x);
+    const VF poly = hn::MulAdd(s, hn::Set(d, 0.0713548162726F), hn::Set(d, 1.59576912161F));
+    return swish(d, x, hn::Mul(x, poly));
+  }
+  // x · sigmoid(z); z = -infinity with x finite gives 0, and x = -infinity gives -0 not NaN.
+  static HWY_INLINE VF swish(DF d, VF x, VF z) {
+    const VF one = hn::Set(d, 1.0F);
+    return hn::Div(x, hn::Add(one, exp_f32(d, hn::Neg(z))));
+  }
+};
+struct GeluQuick {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    return GeluTanh::swish(d, x, hn::Mul(x, hn::Set(d, 1.702F)));
+  }
+};
+struct Silu {
+  HWY_INLINE VF operator()(DF d, VF x) const { return GeluTanh::swish(d, x, x); }
+};
+struct Tanh {
+  HWY_INLINE VF operator()(DF d, VF x) const { return tanh_f32(d, x); }
+};
+struct Sigmoid {
+  HWY_INLINE VF operator()(DF d, VF x) const { return sigmoid_f32(d, x); }
+};
+
+template <typename Out, typename F>
+HWY_INLINE void activate_rows(MatView<const float> x, MatView<Out> out, const F& f) {
+  for (std::int64_t r = 0; r < x.rows(); ++r) map1(x.row_ptr(r), out.row_ptr(r), x.cols(), f);
+}
+
+template <typename F>
+struct Gated {
+  F f;
+  HWY_INLINE VF operator()(DF d, VF gate, VF up) const { return hn::Mul(f(d, gate), up); }
+};
+
+template <typename Out, typename F>
+HWY_INLINE void gate_rows(MatView<const float> gate, MatView<const float> up, MatView<Out> out,
+                          const F& f) {
+  for (std::int64_t r = 0; r < gate.rows(); ++r) {
+    map2(gate.row_ptr(r), up.row_ptr(r), out.row_ptr(r), gate.cols(), Gated<F>{f});
+  }
+}
+
+// Calls g with the functor of `activation`.
+template <typename G>
+HWY_INLINE void with_activation(Activation activation, const G& g) {
+  switch (activation) {
+    case Activation::kIdentity:
+      return g(Identity());
+    case Activation::kRelu:
+      return g(Relu());
+    case Activation::kGelu:
+      return g(Gelu());
+    case Activation::kGeluTanh:
+      return g(GeluTanh());
+    case Activation::kGeluQuick:
+      return g(GeluQuick());
+    case Activation::kSilu:
+      return g(Silu());
+    case Activation::kTanh:
+      return g(Tanh());
+    case Activation::kSigmoid:
+      return g(Sigmoid());
+    case Activation::kReluSquared:
+      return g(ReluSquared());
+  }
+}
+
+template <typename Out>
+struct ActivateCall {
+  MatView<const float> x;
+  MatView<Out> out;
+  template <typename F>
+  HWY_INLINE void operator()(const F& f) const {
+    activate_rows(x, out, f);
+  }
+};
+template <typename Out>
+struct GateCall {
+  MatView<const float> gate;
+  MatView<const float> up;
+  MatView<Out> out;
+  template <typename F>
+  HWY_INLINE void operator()(const F& f) const {
+    gate_rows(gate, up, out, f);
+  }
+};
+
+void ActivateF32(Activation a, MatView<const float> x, MatView<float> out) {
+  with_activation(a, ActivateCall<float>{x, out});
+}
+void ActivateBF16(Activation a, MatView<const float> x, MatView<BF16> out) {
+  with_activation(a, ActivateCall<BF16>{x, out});
+}
+void GateF32(Activation a, MatView<const float> gate, MatView<const float> up, MatView<float> out) {
+  with_activation(a, GateCall<float>{gate, up, out});
+}
+void GateBF16(Activation a, MatView<const float> gate, MatView<const float> up, MatView<BF16> out) {
+  with_activation(a, GateCall<BF16>{gate, up, out});
+}
+
+}  // namespace
+}  // namespace HWY_NAMESPACE
+}  // namespace drrik
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace drrik {
+namespace {
+
+HWY_EXPORT(ActivateF32);
+HWY_EXPORT(ActivateBF16);
+HWY_EXPORT(GateF32);
+HWY_EXPORT(GateBF16);
+
+// The first name of each function is its own; the others are what configurations call it.
+constexpr std::array<std::pair<std::string_view, Activation>, 19> kNames = {{
+    {"identity", Activation::kIdentity},
+    {"linear", Activation::kIdentity},
+    {"relu", Activation::kRelu},
+    {"gelu", Activation::kGelu},
+    {"gelu_python", Activation::kGelu},
+    {"gelu_tanh", Activation::kGeluTanh},
+    {"gelu_new", Activation::kGeluTanh},
+    {"gelu_fast", Activation::kGeluTanh},
+    {"gelu_accurate", Activation::kGeluTanh},
+    {"gelu_pytorch_tanh", Activation::kGeluTanh},
+    {"gelu_python_tanh", Activation::kGeluTanh},
+    {"gelu_quick", Activation::kGeluQuick},
+    {"quick_gelu", Activation::kGeluQuick},
+    {"silu", Activation::kSilu},
+    {"swish", Activation::kSilu},
+    {"tanh", Activation::kTanh},
+    {"sigmoid", Activation::kSigmoid},
+    {"relu_squared", Activation::kReluSquared},
+    {"relu2", Activation::kReluSquared},
+}};
+
+}  // namespace
+
+std::optional<Activation> find_activation(std::string_view name) {
+  for (const auto& [known, activation] : kNames) {
+    if (known == name) return activation;
+  }
+  return std::nullopt;
+}
+
+std::string_view activation_name(Activation activation) {
+  for (const auto& [known, candidate] : kNames) {
+    if (candidate == activation) return known;
+  }
+  return "unknown";
+}
+
+void activate(Activation activation, MatView<const float> x, MatView<float> out) {
+  check_same_shape("activate", x, out);
+  parallel_for(x.rows(), row_grain(x.cols()), [&](std::int64_t begin, std::int64_t end) {
+    HWY_DYNAMIC_DISPATCH(ActivateF32)
+    (activation, x.rows_range(begin, end - begin), out.rows_range(begin, end - begin));
+  });
+}
+
+void activate(Activation activation, MatView<const float> x, MatView<BF16> out) {
+  check_same_shape("activate", x, out);
+  parallel_for(x.rows(), row_grain(x.cols()), [&](std::int64_t begin, std::int64_t end) {
+    HWY_DYNAMIC_DISPATCH(ActivateBF16)
+    (activation, x.rows_range(begin, end - begin), out.rows_range(begin, end - begin));
+  });
+}
+
+void gate_mul(Activation activation, MatView<const float> gate, MatView<const float> up,
+              MatView<float> out) {
+  check_same_shape("gate_mul", gate, up);
+  check_same_shape("gate_mul", gate, out);
+  parallel_for(gate.rows(), row_grain(gate.cols()), [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t n = end - begin;
+    HWY_DYNAMIC_DISPATCH(GateF32)
+    (activation, gate.rows_range(begin, n), up.rows_range(begin, n), out.rows_range(begin, n));
+  });
+}
+
+void gate_mul(Activation activation, MatView<const float> gate, MatView<const float> up,
+              MatView<BF16> out) {
+  check_same_shape("gate_mul", gate, up);
+  check_same_shape("gate_mul", gate, out);
+  parallel_for(gate.rows(), row_grain(gate.cols()), [&](std::int64_t begin, std::int64_t end) {
+    const std::int64_t n = end - begin;
+    HWY_DYNAMIC_DISPATCH(GateBF16)
+    (activation, gate.rows_range(begin, n), up.rows_range(begin, n), out.rows_range(begin, n));
+  });
+}
+
+}  // namespace drrik
+#endif  // HWY_ONCE
