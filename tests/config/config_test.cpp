@@ -104,7 +104,7 @@ TEST(Config, SortsFlatNamesIntoTheirGroups) {
   // fit()'s options are accepted under the autoencoder, and a full path wins over its ends.
   set(config, "autoencoder.batch_size", "64");
   EXPECT_EQ(config.training.batch_size, 64);
-  EXPECT_EQ(config.extractor.extraction.batch_size, 8);
+  EXPECT_EQ(config.extractor.extraction.batch_size, 0);
   set(config, "output_dir", "out");
   EXPECT_EQ(config.output_dir, "out");
   EXPECT_EQ(config.visualization.output_dir, "visualizations");

@@ -29,15 +29,18 @@ struct Config {
     std::string dataset_config;
     std::string split = "train";
     std::optional<std::int64_t> num_samples;
-    std::string text_column = "text";
+    std::string text_column;
     std::int64_t max_length = 512;
+    bool add_special_tokens = true;
+    std::string sample_by = "line";
   };
   struct Extraction {
     std::vector<std::int64_t> mlp_layers = {0};
     std::string hook = "mlp_out";
     std::string positions = "last";
     std::string store_dtype = "float32";
-    std::int64_t batch_size = 8;
+    std::int64_t batch_size = 0;
+    std::int64_t max_batch_tokens = 2048;
     std::string output_dir = "activations";
   };
   struct Extractor {
