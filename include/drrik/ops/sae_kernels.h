@@ -39,8 +39,8 @@ struct ActiveEntries {
 /// Appends latents [first, first + pre_t.rows()): entries where pre_t(j, r) + bias[j] > 0.
 /// pre_t [latents of this chunk, B]; bias the chunk's part of the encoder bias. Chunks come in
 /// order.
-void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
-                        std::int64_t first, ActiveEntries& entries);
+void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias, std::int64_t first,
+                        ActiveEntries& entries);
 
 /// Active entries of one row of pre-activations [h] with bias added: latents ascending. `latent`
 /// and `value` must have room for h entries and 64 bytes more. Returns how many.
@@ -83,7 +83,8 @@ struct SaeSweepOptions {
   bool unit_decoder = true;
 };
 
-/// Latents summed into one partial of `centring`: fixed, so that the sum does not depend on threads.
+/// Latents summed into one partial of `centring`: fixed, so that the sum does not depend on
+/// threads.
 inline constexpr std::int64_t kSaeSweepBlock = 64;
 
 /// One pass over latents: forms dL/dE[j] = Σ grad · xc[row] and dL/dD[j] = Σ f · gx[row] from the
