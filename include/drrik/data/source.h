@@ -26,6 +26,10 @@ struct DatasetOptions {
   /// A file, a folder (its data files, subfolders too, in order of path; hidden ones left out), or
   /// a glob with * ? [] and ** (quote it in a shell).
   std::string path;
+  /// In a folder, only files whose path says so ("train", "validation", "test" and HuggingFace's
+  /// other words for them). Empty or "all": every file. "train" takes every file of a folder where
+  /// none names a split. A single file or a glob is taken as it is.
+  std::string split;
   /// Column of JSON objects and CSV files that holds the text. Empty: "text", or the only string
   /// column when there is one.
   std::string text_column;
