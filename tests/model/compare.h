@@ -1,0 +1,92 @@
+#pragma once
+// How the tests of this room compare what was computed with what should have been.
+
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "drrik/io/safetensors.h"
+#include "drrik/model/model.h"
+
+namespace drrik::test {
+
+/// ‖got - want‖ / ‖want‖ in double; infinite when sizes differ or anything is NaN or infinite, so
+/// that no such result passes a bound.
+inline double relative_error(std::span<const float> got, std::span<const float> want) {
+  constexpr double kBad = std::numeric_limits<double>::infinity();
+  if (got.size() != want.size() || want.empty()) return kBad;
+  double difference = 0.0;
+  double norm = 0.0;
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    if (!std::isfinite(got[i]) || !std::isfinite(want[i])) return kBad;
+    const double a = static_cast<double>(got[i]);
+    const double b = static_cast<double>(want[i]);
+    difference += (a - b) * (a - b);
+    norm += b * b;
+  }
+  return norm > 0.0 ? std::sqrt(difference / norm) : (difference > 0.0 ? kBad : 0.0);
+}
+
+/// The rows of a view one after the other.
+inline std::vector<float> flat(MatView<const float> m) {
+  std::vector<float> out;
+  for (std::int64_t r = 0; r < m.rows(); ++r) {
+    const auto row = m.row(r);
+    out.insert(out.end(), row.begin(), row.end());
+  }
+  return out;
+}
+
+inline std::filesystem::path data_folder(const std::string& name) {
+  return std::filesystem::path(DRRIK_TEST_DATA) / "model" / name;
+}
+
+/// A reference batch as tools/reference/model_reference.py stored it.
+struct Reference {
+  SafetensorsFile file;
+  TokenBatch batch;
+};
+
+inline Reference load_reference(const std::string& name) {
+  Reference out{SafetensorsFile::open(data_folder(name) / "reference.safetensors"), {}};
+  const Tensor ids = out.file.get("ids");
+  const Tensor boundaries = out.file.get("boundaries");
+  const auto i = ids.data<std::int32_t>();
+  const auto b = boundaries.data<std::int64_t>();
+  out.batch.ids.assign(i.begin(), i.end());
+  out.batch.boundaries.assign(b.begin(), b.end());
+  return out;
+}
+
+/// Every hook that the model has, in the order of the forward pass.
+inline std::vector<Hook> all_hooks(const Model& model) {
+  std::vector<Hook> out;
+  for (std::int64_t layer = 0; layer < model.config().n_layers; ++layer) {
+    for (const std::string& name : hook_names()) {
+      const Hook hook{parse_hook(name), layer};
+      if (hook.point == HookPoint::kResidMid && model.config().parallel_residual) continue;
+      out.push_back(hook);
+    }
+  }
+  return out;
+}
+
+/// The kind and text of the Error that `f` throws; fails the test when it throws none.
+template <typename F>
+std::pair<ErrorKind, std::string> error_of(F&& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    return {error.kind(), error.what()};
+  }
+  ADD_FAILURE() << "no error";
+  return {ErrorKind::kNumeric, ""};
+}
+
+}  // namespace drrik::test

@@ -1,0 +1,286 @@
+// What holds whatever the weights: packing, caching, early stop, edits, threads.
+
+#include <thread>
+
+#include "drrik/base/rng.h"
+#include "drrik/base/threads.h"
+#include "drrik/model/kv_cache.h"
+#include "drrik/model/random_model.h"
+#include "model/compare.h"
+
+namespace drrik {
+namespace {
+
+using test::data_folder;
+using test::flat;
+using test::load_reference;
+using test::relative_error;
+using Logits = ForwardOptions::Logits;
+
+// Products of few and of many rows sum in another order: float32's 2^-24 times the root of the
+// longest sum (about 50), through two or three blocks.
+constexpr double kOrderTolerance = 5e-6;
+
+const char* const kModels[] = {"llama-mqa-tied", "gpt2-base", "neox-parallel", "neox-sequential"};
+
+TEST(Forward, PackedSequencesEqualSeparateOnes) {
+  for (const char* name : kModels) {
+    const Model model = Model::load(data_folder(name));
+    const TokenBatch batch = load_reference(name).batch;
+    ForwardOptions options;
+    options.logits = Logits::kAll;
+    const Tensor packed = model.forward(batch, options);
+    for (std::int64_t s = 0; s < batch.sequences(); ++s) {
+      const std::int64_t begin = batch.boundaries[static_cast<std::size_t>(s)];
+      const std::int64_t end = batch.boundaries[static_cast<std::size_t>(s) + 1];
+      TokenBatch one;
+      one.append(std::span(batch.ids).subspan(static_cast<std::size_t>(begin),
+                                              static_cast<std::size_t>(end - begin)));
+      const Tensor alone = model.forward(one, options);
+      const auto together = packed.mat<float>().rows_range(begin, end - begin);
+      EXPECT_LE(relative_error(alone.data<float>(), flat(together)), kOrderTolerance) << name;
+    }
+  }
+}
+
+TEST(Forward, EarlierSequencesDoNotReachLaterOnes) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  const auto last_of = [&](std::int32_t first) {
+    TokenBatch batch;
+    batch.append(std::vector<std::int32_t>{first, 4, 5});
+    batch.append(std::vector<std::int32_t>{6, 7});
+    ForwardOptions options;
+    options.logits = Logits::kLast;
+    const Tensor logits = model.forward(batch, options);
+    return flat(logits.mat<float>().rows_range(1, 1));
+  };
+  EXPECT_EQ(last_of(3), last_of(30));
+}
+
+TEST(Forward, CachedStepsEqualTheWhole) {
+  for (const char* name : kModels) {
+    const Model model = Model::load(data_folder(name));
+    const TokenBatch batch = load_reference(name).batch;
+    const auto sequence = std::span(batch.ids).subspan(6, 11);
+    TokenBatch one;
+    one.append(sequence);
+    ForwardOptions options;
+    options.logits = Logits::kAll;
+    const Tensor whole = model.forward(one, options);
+
+    // In pieces of every size, among them single steps.
+    for (const std::size_t piece : {std::size_t{1}, std::size_t{3}, std::size_t{11}}) {
+      KvCache cache = model.make_cache(11);
+      std::vector<float> pieces;
+      for (std::size_t at = 0; at < sequence.size(); at += piece) {
+        const auto ids = sequence.subspan(at, std::min(piece, sequence.size() - at));
+        const auto part = flat(model.forward(ids, cache, options).mat<float>());
+        pieces.insert(pieces.end(), part.begin(), part.end());
+      }
+      EXPECT_EQ(cache.length(), 11);
+      EXPECT_LE(relative_error(pieces, whole.data<float>()), kOrderTolerance) << name << piece;
+    }
+  }
+}
+
+TEST(Forward, CacheCanBeCutBack) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  KvCache cache = model.make_cache(8);
+  const std::vector<std::int32_t> prompt = {1, 2, 3};
+  const std::vector<std::int32_t> other = {9, 9};
+  const std::vector<std::int32_t> next = {4};
+  model.forward(prompt, cache);
+  const auto first = flat(model.forward(next, cache).mat<float>());
+  cache.truncate(3);
+  model.forward(other, cache);
+  cache.truncate(3);
+  EXPECT_EQ(flat(model.forward(next, cache).mat<float>()), first);
+  EXPECT_THROW(cache.truncate(5), Error);
+  // A failed call leaves the length alone.
+  const std::vector<std::int32_t> bad = {1, 10000};
+  EXPECT_THROW(model.forward(bad, cache), Error);
+  EXPECT_EQ(cache.length(), 4);
+}
+
+TEST(Forward, EditsAreSeenByWhatFollows) {
+  for (const char* name : {"llama-plain", "gpt2-plain", "neox-parallel", "neox-sequential"}) {
+    const Model model = Model::load(data_folder(name));
+    const TokenBatch batch = load_reference(name).batch;
+    // Adding a vector to a point that the residual stream takes in moves resid_post by that vector
+    // plus what the later parts of the block make of it; at the block's end by the vector alone.
+    for (const HookPoint point : {HookPoint::kMlpOut, HookPoint::kResidPost}) {
+      std::vector<float> before;
+      std::vector<float> after;
+      ForwardOptions options;
+      options.logits = Logits::kAll;
+      options.hooks = {Hook{point, 0}, Hook{HookPoint::kResidPre, 1}};
+      bool edit = false;
+      options.on_hook = [&](const Hook& hook, MatView<float> x) {
+        if (hook.layer == 1) {
+          (edit ? after : before) = flat(x);
+        } else if (edit) {
+          for (std::int64_t r = 0; r < x.rows(); ++r) {
+            for (std::int64_t c = 0; c < x.cols(); ++c) x(r, c) += static_cast<float>(c % 3);
+          }
+        }
+      };
+      const Tensor plain = model.forward(batch, options);
+      edit = true;
+      const Tensor steered = model.forward(batch, options);
+      ASSERT_EQ(before.size(), after.size());
+      for (std::size_t i = 0; i < before.size(); ++i) {
+        const auto column = i % static_cast<std::size_t>(model.config().d_model);
+        before[i] += static_cast<float>(column % 3);
+      }
+      EXPECT_LE(relative_error(after, before), 1e-6) << name;
+      EXPECT_GT(relative_error(steered.data<float>(), plain.data<float>()), 1e-2) << name;
+    }
+    // Every other point of the block reaches the logits as well.
+    for (const std::string& point : hook_names()) {
+      const Hook hook{parse_hook(point), 0};
+      if (hook.point == HookPoint::kResidMid && model.config().parallel_residual) continue;
+      ForwardOptions options;
+      options.logits = Logits::kAll;
+      options.hooks = {hook};
+      options.on_hook = [](const Hook&, MatView<float>) {};
+      const Tensor plain = model.forward(batch, options);
+      options.on_hook = [](const Hook&, MatView<float> x) { x(0, 0) += 5.0F; };
+      const Tensor steered = model.forward(batch, options);
+      EXPECT_GT(relative_error(steered.data<float>(), plain.data<float>()), 1e-4) << name << point;
+    }
+  }
+}
+
+TEST(Forward, ZeroingEveryContributionLeavesTheEmbedding) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  const TokenBatch batch = load_reference("llama-plain").batch;
+  ForwardOptions options;
+  std::vector<float> first;
+  std::vector<float> last;
+  options.hooks = {{HookPoint::kResidPre, 0}, {HookPoint::kAttnOut, 0}, {HookPoint::kMlpOut, 0},
+                   {HookPoint::kAttnOut, 1},  {HookPoint::kMlpOut, 1},  {HookPoint::kResidPost, 1}};
+  options.on_hook = [&](const Hook& hook, MatView<float> x) {
+    if (hook.point == HookPoint::kResidPre) {
+      first = flat(x);
+    } else if (hook.point == HookPoint::kResidPost) {
+      last = flat(x);
+    } else {
+      for (std::int64_t r = 0; r < x.rows(); ++r) std::fill(x.row(r).begin(), x.row(r).end(), 0.0F);
+    }
+  };
+  model.forward(batch, options);
+  EXPECT_EQ(first, last);
+}
+
+TEST(Forward, LongBatchesGoInChunksWithoutASeam) {
+  // More rows than a chunk holds, in sequences that straddle its ends.
+  ModelConfig config = bench_llama_config();
+  config.d_model = 32;
+  config.n_layers = 2;
+  config.n_heads = 4;
+  config.n_kv_heads = 2;
+  config.head_dim = 8;
+  config.rope.dim = 8;
+  config.d_mlp = 48;
+  config.vocab_size = 97;
+  const Model model = make_random_model(config, 5);
+  Rng rng(11);
+  TokenBatch batch;
+  for (const std::int64_t length : {300, 700, 1, 450}) {
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(length));
+    for (auto& id : ids) id = static_cast<std::int32_t>(rng.below(97));
+    batch.append(ids);
+  }
+  const auto collect = [&](const TokenBatch& b, std::vector<Hook> hooks) {
+    std::vector<float> out;
+    ForwardOptions options;
+    const Hook last = hooks.back();
+    options.hooks = std::move(hooks);
+    options.on_hook = [&](const Hook& hook, MatView<float> x) {
+      if (hook == last) out = flat(x);
+    };
+    model.forward(b, options);
+    return out;
+  };
+  const Hook end{HookPoint::kResidPost, 1};
+  const std::vector<float> all = collect(batch, {end});
+  const std::vector<float> seen =
+      collect(batch, {{HookPoint::kMlpIn, 0}, {HookPoint::kMlpPost, 1}, end});
+  EXPECT_LE(relative_error(seen, all), kOrderTolerance);
+  for (std::size_t s = 0; s < 4; ++s) {
+    TokenBatch one;
+    const auto begin = static_cast<std::size_t>(batch.boundaries[s]);
+    const auto end_row = static_cast<std::size_t>(batch.boundaries[s + 1]);
+    one.append(std::span(batch.ids).subspan(begin, end_row - begin));
+    const auto part = std::span(all).subspan(begin * 32, (end_row - begin) * 32);
+    EXPECT_LE(relative_error(collect(one, {end}), part), kOrderTolerance);
+  }
+}
+
+TEST(Forward, DoesNotDependOnTheNumberOfThreads) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  const TokenBatch batch = load_reference("llama-plain").batch;
+  ForwardOptions options;
+  options.logits = Logits::kAll;
+  const int threads = num_threads();
+  set_num_threads(1);
+  const auto one = flat(model.forward(batch, options).mat<float>());
+  set_num_threads(4);
+  const auto four = flat(model.forward(batch, options).mat<float>());
+  set_num_threads(threads);
+  EXPECT_EQ(one, four);
+}
+
+TEST(Forward, RunsFromSeveralThreadsAtOnce) {
+  const Model model = Model::load(data_folder("llama-rope-yarn"));
+  const TokenBatch batch = load_reference("llama-rope-yarn").batch;
+  ForwardOptions options;
+  options.logits = Logits::kAll;
+  const auto want = flat(model.forward(batch, options).mat<float>());
+  std::vector<std::vector<float>> got(3);
+  std::vector<std::thread> threads;
+  for (auto& result : got) {
+    threads.emplace_back([&model, &batch, &options, &result] {
+      for (int i = 0; i < 5; ++i) result = flat(model.forward(batch, options).mat<float>());
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& result : got) EXPECT_EQ(result, want);
+}
+
+TEST(Forward, NothingAskedIsNothingDone) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  TokenBatch batch;
+  EXPECT_FALSE(model.forward(batch).defined());
+  batch.append(std::vector<std::int32_t>{1, 2});
+  EXPECT_FALSE(model.forward(batch).defined());
+  batch.clear();
+  ForwardOptions options;
+  options.logits = Logits::kAll;
+  EXPECT_EQ(model.forward(batch, options).shape(), (std::vector<std::int64_t>{0, 67}));
+}
+
+TEST(RandomModel, SameSeedSameWeights) {
+  ModelConfig config = bench_llama_config();
+  config.d_model = 16;
+  config.n_layers = 1;
+  config.n_heads = 2;
+  config.n_kv_heads = 2;
+  config.head_dim = 8;
+  config.rope.dim = 8;
+  config.d_mlp = 24;
+  config.vocab_size = 50;
+  TokenBatch batch;
+  batch.append(std::vector<std::int32_t>{1, 2, 3});
+  ForwardOptions options;
+  options.logits = Logits::kAll;
+  const auto logits = [&](std::uint64_t seed) {
+    return flat(make_random_model(config, seed).forward(batch, options).mat<float>());
+  };
+  EXPECT_EQ(logits(1), logits(1));
+  EXPECT_NE(logits(1), logits(2));
+  EXPECT_EQ(config.parameter_count(), 50 * 16 * 2 + 16 + 2 * 16 + 16 * 48 + 16 * 16 + 3 * 16 * 24);
+}
+
+}  // namespace
+}  // namespace drrik

@@ -1,0 +1,140 @@
+// Logits and every hook of every layer against transformers, on tiny random models.
+
+#include <map>
+
+#include "model/compare.h"
+
+namespace drrik {
+namespace {
+
+using test::all_hooks;
+using test::data_folder;
+using test::flat;
+using test::load_reference;
+using test::relative_error;
+
+// Sums of up to 100 products in float32 err by about √100 · 2^-24 = 6e-7 relative to the norm, in
+// the reference as in ours; three blocks and their non-linearities multiply that by a few.
+constexpr double kTolerance = 1e-5;
+
+const char* const kModels[] = {"llama-plain",       "llama-mqa-tied",     "llama-biases",
+                               "llama-rope-llama3", "llama-rope-linear",  "llama-rope-yarn",
+                               "llama-f16",         "llama-bf16-sharded", "gpt2-plain",
+                               "gpt2-untied",       "gpt2-base",          "neox-parallel",
+                               "neox-sequential",   "neox-tied-full"};
+
+class ReferenceModel : public testing::TestWithParam<const char*> {};
+
+std::string key_of(const Hook& hook) { return str(hook.layer, ".", hook_name(hook.point)); }
+
+TEST_P(ReferenceModel, GivesTheLogits) {
+  const Model model = Model::load(data_folder(GetParam()));
+  const auto reference = load_reference(GetParam());
+  ForwardOptions options;
+  options.logits = ForwardOptions::Logits::kAll;
+  const Tensor logits = model.forward(reference.batch, options);
+  const Tensor want = reference.file.get("logits");
+  ASSERT_EQ(logits.shape(), want.shape());
+  EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), kTolerance);
+
+  options.logits = ForwardOptions::Logits::kLast;
+  const Tensor last = model.forward(reference.batch, options);
+  ASSERT_EQ(last.dim(0), reference.batch.sequences());
+  for (std::int64_t s = 0; s < reference.batch.sequences(); ++s) {
+    const auto row = reference.batch.boundaries[static_cast<std::size_t>(s) + 1] - 1;
+    EXPECT_LE(relative_error(last.mat<float>().row(s), want.mat<float>().row(row)), kTolerance);
+  }
+}
+
+TEST_P(ReferenceModel, GivesEveryHookInOrder) {
+  const Model model = Model::load(data_folder(GetParam()));
+  const auto reference = load_reference(GetParam());
+  ForwardOptions options;
+  options.hooks = all_hooks(model);
+  std::vector<Hook> seen;
+  options.on_hook = [&](const Hook& hook, MatView<float> got) {
+    seen.push_back(hook);
+    const Tensor want = reference.file.get(key_of(hook));
+    EXPECT_EQ(got.cols(), model.hook_width(hook.point));
+    EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
+  };
+  EXPECT_FALSE(model.forward(reference.batch, options).defined());
+  EXPECT_EQ(seen, options.hooks);
+}
+
+// Each alone takes other paths (fused ones, early stops) than all together.
+TEST_P(ReferenceModel, GivesEveryHookAlone) {
+  const Model model = Model::load(data_folder(GetParam()));
+  const auto reference = load_reference(GetParam());
+  for (const Hook& wanted : all_hooks(model)) {
+    ForwardOptions options;
+    options.hooks = {wanted};
+    int calls = 0;
+    options.on_hook = [&](const Hook& hook, MatView<float> got) {
+      ++calls;
+      EXPECT_EQ(hook, wanted);
+      const Tensor want = reference.file.get(key_of(hook));
+      EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
+    };
+    model.forward(reference.batch, options);
+    EXPECT_EQ(calls, 1) << key_of(wanted);
+  }
+}
+
+TEST_P(ReferenceModel, LoadsOnlyTheLayersNeeded) {
+  ModelOptions options;
+  options.max_layers = 1;
+  const Model model = Model::load(data_folder(GetParam()), options);
+  const auto reference = load_reference(GetParam());
+  ForwardOptions forward;
+  forward.hooks = {Hook{HookPoint::kMlpOut, 0}};
+  forward.on_hook = [&](const Hook& hook, MatView<float> got) {
+    const Tensor want = reference.file.get(key_of(hook));
+    EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance);
+  };
+  model.forward(reference.batch, forward);
+  EXPECT_THROW(model.check_hook(Hook{HookPoint::kMlpOut, 1}), Error);
+  EXPECT_LT(model.weight_bytes_per_token(),
+            Model::load(data_folder(GetParam())).weight_bytes_per_token());
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ReferenceModel, testing::ValuesIn(kModels), [](const auto& info) {
+  std::string name = info.param;
+  for (char& c : name) c = c == '-' ? '_' : c;
+  return name;
+});
+
+TEST(Comparator, RefusesWhatIsWrong) {
+  const std::vector<float> want = {1.0F, -2.0F, 3.0F};
+  EXPECT_EQ(relative_error(want, want), 0.0);
+  const auto error = [&](std::vector<float> got) { return relative_error(got, want); };
+  EXPECT_GT(error({1.0F, -2.0F, 3.0002F}), kTolerance);
+  EXPECT_GT(error({-1.0F, 2.0F, -3.0F}), kTolerance);
+  EXPECT_GT(error({0.0F, 0.0F, 0.0F}), kTolerance);
+  EXPECT_GT(error({1.0F, -2.0F}), kTolerance);
+  EXPECT_GT(error({}), kTolerance);
+  EXPECT_GT(error({1.0F, -2.0F, std::nanf("")}), kTolerance);
+  EXPECT_GT(error({1.0F, -2.0F, std::numeric_limits<float>::infinity()}), kTolerance);
+}
+
+TEST(Hooks, NamesRoundTrip) {
+  for (const std::string& name : hook_names()) EXPECT_EQ(hook_name(parse_hook(name)), name);
+  const auto [kind, text] = test::error_of([] { parse_hook("mlp_uot"); });
+  EXPECT_EQ(kind, ErrorKind::kUsage);
+  EXPECT_NE(text.find("did you mean 'mlp_out'"), std::string::npos) << text;
+}
+
+TEST(Hooks, HaveModulePaths) {
+  const auto path = [](const char* model, HookPoint point) {
+    return Model::load(data_folder(model)).module_path(Hook{point, 1});
+  };
+  EXPECT_EQ(path("llama-plain", HookPoint::kMlpOut), "model.layers[1].mlp");
+  EXPECT_EQ(path("llama-plain", HookPoint::kMlpPost), "model.layers[1].mlp.down_proj (input)");
+  EXPECT_EQ(path("gpt2-plain", HookPoint::kMlpOut), "transformer.h[1].mlp");
+  EXPECT_EQ(path("gpt2-plain", HookPoint::kResidMid), "transformer.h[1].ln_2 (input)");
+  EXPECT_EQ(path("neox-parallel", HookPoint::kAttnOut), "gpt_neox.layers[1].attention");
+  EXPECT_EQ(path("neox-parallel", HookPoint::kResidPost), "gpt_neox.layers[1]");
+}
+
+}  // namespace
+}  // namespace drrik
