@@ -119,8 +119,8 @@ float MaskLatent(const float* f, float l1, float* grad, std::int64_t n) {
   VF total = hn::Zero(d);
   std::int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
-    const VF g = hn::IfThenElseZero(hn::Gt(load(d, f + i), hn::Zero(d)),
-                                    hn::Add(load(d, grad + i), add));
+    const VF g =
+        hn::IfThenElseZero(hn::Gt(load(d, f + i), hn::Zero(d)), hn::Add(load(d, grad + i), add));
     total = hn::Add(total, g);
     store(d, g, grad + i);
   }
@@ -175,8 +175,8 @@ void ActiveEntries::begin(std::int64_t row_count, std::int64_t latent_count) {
   row_start.assign(at(row_count + 1), 0);
 }
 
-void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
-                        std::int64_t first, ActiveEntries& entries) {
+void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias, std::int64_t first,
+                        ActiveEntries& entries) {
   check_bias(pre_t, bias);
   if (pre_t.cols() != entries.rows || first < 0 || first + pre_t.rows() > entries.latents) {
     throw_data("sae: latents [", first, ", ", first + pre_t.rows(), ") over ", pre_t.cols(),

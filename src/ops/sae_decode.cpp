@@ -50,8 +50,8 @@ double Residual(float* g, const float* x, std::int64_t n, float scale) {
 
 // out[e] = g · base[index[e]] + add. Four rows share the loads of g.
 void Dots(const float* HWY_RESTRICT base, std::int64_t stride,
-          const std::int32_t* HWY_RESTRICT index, std::int64_t entries,
-          const float* HWY_RESTRICT g, std::int64_t n, float add, float* HWY_RESTRICT out) {
+          const std::int32_t* HWY_RESTRICT index, std::int64_t entries, const float* HWY_RESTRICT g,
+          std::int64_t n, float add, float* HWY_RESTRICT out) {
   const DF d;
   const std::int64_t lanes = float_lanes();
   std::int64_t e = 0;

@@ -7,6 +7,7 @@
 #include "drrik/base/threads.h"
 #include "drrik/ops/sae_kernels.h"
 #include "ops/grain.h"
+#include "ops/sae_latent.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sae_sweep.cpp"
@@ -19,21 +20,17 @@ namespace drrik {
 namespace HWY_NAMESPACE {
 namespace {
 
-struct Scalars {
-  float beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction2, eps;
-};
-
 // Adam's step on one vector; torch divides sqrt(v) by the correction where this multiplies by its
 // inverse (one rounding of difference).
 struct AdamKernel {
   VF beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction2, eps;
-  explicit AdamKernel(const Scalars& s)
+  explicit AdamKernel(const AdamScalars& s)
       : beta1(hn::Set(DF(), s.beta1)),
         one_minus_beta1(hn::Set(DF(), s.one_minus_beta1)),
         beta2(hn::Set(DF(), s.beta2)),
         one_minus_beta2(hn::Set(DF(), s.one_minus_beta2)),
         step_size(hn::Set(DF(), s.step_size)),
-        inverse_correction2(hn::Set(DF(), s.inverse_correction2)),
+        inverse_correction2(hn::Set(DF(), 1.0F / s.sqrt_bias_correction2)),
         eps(hn::Set(DF(), s.eps)) {}
 
   HWY_INLINE VF operator()(VF param, VF grad, VF& m, VF& v) const {
@@ -69,14 +66,9 @@ HWY_INLINE void each_vector(std::int64_t n, const Body& body) {
   }
 }
 
-struct Latent {
-  float *encoder, *encoder_m, *encoder_v;
-  float *decoder, *decoder_m, *decoder_v;
-};
-
 // encoder_grad and decoder_grad may be null: gradient 0. centring += bias_grad · encoder.
-void StepLatent(const Latent& p, const float* encoder_grad, const float* decoder_grad,
-                float bias_grad, std::int64_t n, const Scalars& scalars, bool unit_decoder,
+void StepLatent(const LatentRows& p, const float* encoder_grad, const float* decoder_grad,
+                float bias_grad, std::int64_t n, const AdamScalars& scalars, bool unit_decoder,
                 float* centring) {
   const DF d;
   const AdamKernel adam(scalars);
@@ -113,8 +105,7 @@ void StepLatent(const Latent& p, const float* encoder_grad, const float* decoder
       put(v, p.decoder_v);
     });
   } else {
-    const VF parallel =
-        hn::Set(d, unit_decoder ? dot_product(decoder_grad, p.decoder, n) : 0.0F);
+    const VF parallel = hn::Set(d, unit_decoder ? dot_product(decoder_grad, p.decoder, n) : 0.0F);
     each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
       VF m = get(p.decoder_m);
       VF v = get(p.decoder_v);
@@ -128,9 +119,8 @@ void StepLatent(const Latent& p, const float* encoder_grad, const float* decoder
   }
   if (!unit_decoder) return;
   const VF inverse = hn::Set(d, 1.0F / std::max(std::sqrt(sum_of(d, squares)), 1e-8F));
-  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
-    put(hn::Mul(get(p.decoder), inverse), p.decoder);
-  });
+  each_vector(n, [&](const auto& get, const auto& put)
+                     HWY_ATTR { put(hn::Mul(get(p.decoder), inverse), p.decoder); });
 }
 
 void GradientRow(const float* base, std::int64_t stride, const std::int32_t* row,
@@ -152,9 +142,6 @@ HWY_EXPORT(GradientRow);
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-// A struct of the same layout in every target's namespace; the baseline's is the one callers name.
-using Scalars = HWY_STATIC_NAMESPACE::Scalars;
-
 void check_state(const SaeSweepState& s, MatView<float> centring) {
   const MatView<float> all[] = {s.encoder_m, s.encoder_v, s.decoder, s.decoder_m, s.decoder_v};
   for (const auto& m : all) check_same_shape("sae", s.encoder, m);
@@ -169,6 +156,118 @@ void check_state(const SaeSweepState& s, MatView<float> centring) {
   }
 }
 
+void check_entries(const ActiveEntries& entries, MatView<const float> xc, MatView<const float> gx,
+                   std::int64_t latents, std::int64_t d) {
+  check_same_shape("sae", xc, gx);
+  if (entries.rows != xc.rows() || entries.latents != latents || xc.cols() != d) {
+    throw_data("sae: entries for [", entries.rows, ", ", entries.latents, "], rows ", shape_of(xc),
+               ", weights [", latents, ", ", d, "]");
+  }
+}
+
+void step_bias(float& param, float& m, float& v, float grad, const AdamScalars& s) {
+  m = s.beta1 * m + s.one_minus_beta1 * grad;
+  v = s.beta2 * v + s.one_minus_beta2 * grad * grad;
+  param -= s.step_size * (m / (std::sqrt(v) / s.sqrt_bias_correction2 + s.eps));
+}
+
+// One latent's step with its gradients in cache (null: 0).
+void step_latent(std::int64_t j, const float* encoder_grad, const float* decoder_grad,
+                 float bias_grad, const SaeSweepOptions& options, const SaeSweepState& s,
+                 float* centring) {
+  const LatentRows rows{s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j),
+                        s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j)};
+  HWY_DYNAMIC_DISPATCH(StepLatent)
+  (rows, encoder_grad, decoder_grad, bias_grad, s.encoder.cols(), options.adam,
+   options.unit_decoder, centring);
+  step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], bias_grad, options.adam);
+}
+
+// Gradients of one latent with entries; returns dL/d(encoder bias).
+float form_gradients(const ActiveEntries& entries, std::int64_t j, MatView<const float> xc,
+                     MatView<const float> gx, float* encoder_grad, float* decoder_grad) {
+  const std::int64_t first = entries.start[at(j)];
+  const std::int64_t n = entries.start[at(j + 1)] - first;
+  const std::int32_t* row = entries.row.data() + first;
+  const float* grad = entries.grad.data() + first;
+  HWY_DYNAMIC_DISPATCH(GradientRow)
+  (xc.data(), xc.stride(), row, grad, n, xc.cols(), encoder_grad);
+  HWY_DYNAMIC_DISPATCH(GradientRow)
+  (gx.data(), gx.stride(), row, entries.value.data() + first, n, xc.cols(), decoder_grad);
+  float sum = 0.0F;
+  for (std::int64_t e = 0; e < n; ++e) sum += grad[e];
+  return sum;
+}
+
+// Calls f(j, centring row or null) over latents [first, last), in parallel over fixed blocks.
+template <typename F>
+void each_latent(std::int64_t first, std::int64_t last, MatView<float> centring, const F& f) {
+  const std::int64_t block0 = first / kSaeSweepBlock;
+  const std::int64_t blocks = (last + kSaeSweepBlock - 1) / kSaeSweepBlock - block0;
+  parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = block0 + begin; b < block0 + end; ++b) {
+      float* sums = nullptr;
+      if (!centring.empty()) {
+        sums = centring.row_ptr(b);
+        std::fill_n(sums, centring.cols(), 0.0F);
+      }
+      const std::int64_t stop = std::min(last, (b + 1) * kSaeSweepBlock);
+      for (std::int64_t j = std::max(first, b * kSaeSweepBlock); j < stop; ++j) f(j, sums);
+    }
+  });
+}
+
 }  // namespace
+
+void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
+                      MatView<const float> gx, const SaeSweepOptions& options,
+                      const SaeSweepState& state, MatView<float> centring) {
+  check_state(state, centring);
+  const std::int64_t d = state.encoder.cols();
+  check_entries(entries, xc, gx, state.encoder.rows(), d);
+  each_latent(0, state.encoder.rows(), centring, [&](std::int64_t j, float* sums) {
+    if (entries.start[at(j)] == entries.start[at(j + 1)]) {
+      step_latent(j, nullptr, nullptr, 0.0F, options, state, sums);
+      return;
+    }
+    static thread_local std::vector<float> gradients;
+    if (gradients.size() < at(2 * d)) gradients.resize(at(2 * d));
+    float* encoder_grad = gradients.data();
+    float* decoder_grad = encoder_grad + d;
+    const float bias_grad = form_gradients(entries, j, xc, gx, encoder_grad, decoder_grad);
+    step_latent(j, encoder_grad, decoder_grad, bias_grad, options, state, sums);
+  });
+}
+
+void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
+                     std::span<const float> bias_grad, std::int64_t first,
+                     const SaeSweepOptions& options, const SaeSweepState& state,
+                     MatView<float> centring) {
+  check_state(state, centring);
+  check_same_shape("sae", encoder_grad, decoder_grad);
+  const std::int64_t n = encoder_grad.rows();
+  if (first % kSaeSweepBlock != 0 || first < 0 || first + n > state.encoder.rows() ||
+      static_cast<std::int64_t>(bias_grad.size()) != n ||
+      encoder_grad.cols() != state.encoder.cols()) {
+    throw_data("sae: gradients ", shape_of(encoder_grad), " from latent ", first, " for weights ",
+               shape_of(state.encoder));
+  }
+  each_latent(first, first + n, centring, [&](std::int64_t j, float* sums) {
+    step_latent(j, encoder_grad.row_ptr(j - first), decoder_grad.row_ptr(j - first),
+                bias_grad[at(j - first)], options, state, sums);
+  });
+}
+
+void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
+                          MatView<const float> gx, MatView<float> encoder_grad,
+                          MatView<float> decoder_grad, std::span<float> bias_grad) {
+  check_same_shape("sae", encoder_grad, decoder_grad);
+  check_entries(entries, xc, gx, encoder_grad.rows(), encoder_grad.cols());
+  each_latent(0, encoder_grad.rows(), {}, [&](std::int64_t j, float*) {
+    bias_grad[at(j)] =
+        form_gradients(entries, j, xc, gx, encoder_grad.row_ptr(j), decoder_grad.row_ptr(j));
+  });
+}
+
 }  // namespace drrik
 #endif  // HWY_ONCE

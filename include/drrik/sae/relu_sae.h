@@ -107,10 +107,6 @@ class ReluSae final : public Sae {
                                                   const ResampleOptions& options = {});
 
  private:
-  // Calls f(first row, xc [t, d], pre [t, h]) over tiles of rows; pre lacks the encoder bias.
-  template <typename F>
-  void each_tile(MatView<const float> x, F&& f) const;
-
   ReluSaeConfig config_;
   Tensor encoder_;
   Tensor decoder_;
