@@ -116,7 +116,7 @@ void linear_f32(MatView<const float> x, const Weight::Impl& w, const float* bias
     // Blocks that stay in cache between widening and product.
     const std::int64_t block =
         std::max<std::int64_t>(2, (std::int64_t{1} << 20) / w.panel_elements());
-    float* panels = scratch<float>(0, std::min(block, w.panels) * w.panel_elements());
+    float* panels = scratch<float>(0, std::min(block, w.panels) * w.wide_panel_elements());
     for (std::int64_t first = 0; first < w.panels; first += block) {
       const std::int64_t count = std::min(block, w.panels - first);
       detail::widen_panels(w, first, count, panels);
@@ -130,7 +130,7 @@ void linear_f32(MatView<const float> x, const Weight::Impl& w, const float* bias
     for (std::int64_t p = begin; p < end; ++p) {
       const float* panel = nullptr;
       if (widen) {
-        float* to = scratch<float>(0, w.panel_elements());
+        float* to = scratch<float>(0, w.wide_panel_elements());
         detail::widen_panels(w, p, 1, to);
         panel = to;
       } else {

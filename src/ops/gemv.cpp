@@ -154,7 +154,7 @@ void WidenPanel(const Weight::Impl& w, std::int64_t p, float* to) {
     const hn::RebindToUnsigned<DF> du;
     const auto upper = hn::Set(du, 0xFFFF0000U);
     const auto* words = reinterpret_cast<const std::uint32_t*>(w.panel<BF16>(p));
-    for (std::int64_t k = 0; k < w.in_padded; k += 2) {
+    for (std::int64_t k = 0; k < round_up(w.in, 16); k += 2) {
       for (std::int64_t v = 0; v < kPanel; v += kWidth) {
         const auto pair = hn::Load(du, words + k / 2 * kPanel + v);
         hn::Store(hn::BitCast(d, hn::ShiftLeft<16>(pair)), d, to + k * kPanel + v);
@@ -206,7 +206,7 @@ void linear_few_rows(MatView<const float> x, const Weight::Impl& w, const float*
 void widen_panels(const Weight::Impl& w, std::int64_t first, std::int64_t count, float* to) {
   parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin; i < end; ++i) {
-      HWY_DYNAMIC_DISPATCH(WidenPanel)(w, first + i, to + i * w.panel_elements());
+      HWY_DYNAMIC_DISPATCH(WidenPanel)(w, first + i, to + i * w.wide_panel_elements());
     }
   });
 }

@@ -75,9 +75,9 @@ void read_block(const Source& s, const std::int64_t* rows, std::int64_t n, std::
 }
 
 template <typename T>
-void write_block(const Block& block, std::int64_t k0, T* panel) {
+void write_block(const Block& block, std::int64_t k0, std::int64_t depth, T* panel) {
   if constexpr (std::is_same_v<T, BF16>) {
-    for (std::int64_t k = 0; k < kDepth; k += 2) {
+    for (std::int64_t k = 0; k < depth; k += 2) {
       BF16* to = panel + (k0 + k) * kPanel;
       for (std::int64_t j = 0; j < kPanel; ++j) {
         to[2 * j] = BF16(block[k][j]);
@@ -85,7 +85,7 @@ void write_block(const Block& block, std::int64_t k0, T* panel) {
       }
     }
   } else {
-    convert_from_float(&block[0][0], dtype_of<T>(), kDepth * kPanel,
+    convert_from_float(&block[0][0], dtype_of<T>(), depth * kPanel,
                        reinterpret_cast<std::byte*>(panel + k0 * kPanel));
   }
 }
@@ -119,10 +119,10 @@ std::shared_ptr<const Weight::Impl> build(std::span<const Tensor* const> parts,
   auto impl = std::make_shared<Weight::Impl>();
   impl->in = sources.front().in;
   impl->out = ordered ? static_cast<std::int64_t>(order.size()) : starts.back();
-  impl->in_padded = (impl->in + kDepth - 1) / kDepth * kDepth;
   impl->panels = (impl->out + kPanel - 1) / kPanel;
   impl->compute = compute;
   impl->dtype = stored_dtype_of(parts, compute);
+  impl->in_padded = impl->dtype == DType::kBF16 ? round_up(impl->in, 32) : round_up(impl->in, 16);
   const std::array<std::int64_t, 3> padded = {impl->panels, impl->in_padded, kPanel};
   const auto bytes =
       checked_mul(shape_elements(padded), static_cast<std::int64_t>(dtype_size(impl->dtype)));
@@ -147,6 +147,7 @@ std::shared_ptr<const Weight::Impl> build(std::span<const Tensor* const> parts,
     }
     for (std::int64_t k0 = 0; k0 < impl->in_padded; k0 += kDepth) {
       Block block = {};
+      const std::int64_t depth = std::min(kDepth, impl->in_padded - k0);
       const std::int64_t count = std::min(kDepth, impl->in - k0);
       for (std::int64_t j = 0; j < n;) {
         std::int64_t run = 1;
@@ -158,13 +159,13 @@ std::shared_ptr<const Weight::Impl> build(std::span<const Tensor* const> parts,
       const std::int64_t offset = p * impl->panel_elements();
       switch (impl->dtype) {
         case DType::kBF16:
-          write_block(block, k0, reinterpret_cast<BF16*>(base) + offset);
+          write_block(block, k0, depth, reinterpret_cast<BF16*>(base) + offset);
           break;
         case DType::kF16:
-          write_block(block, k0, reinterpret_cast<F16*>(base) + offset);
+          write_block(block, k0, depth, reinterpret_cast<F16*>(base) + offset);
           break;
         default:
-          write_block(block, k0, reinterpret_cast<float*>(base) + offset);
+          write_block(block, k0, depth, reinterpret_cast<float*>(base) + offset);
           break;
       }
     }

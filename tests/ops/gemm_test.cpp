@@ -1,0 +1,367 @@
+#include "drrik/ops/gemm.h"
+
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "drrik/ops/convert.h"
+#include "ops/ops_testing.h"
+
+namespace drrik {
+namespace {
+
+using testing::Matrix;
+
+Tensor tensor_of(const Matrix& m, DType dtype) {
+  Tensor t = Tensor::uninitialized(DType::kF32, {m.rows(), m.cols()});
+  const auto to = t.mutable_mat<float>();
+  for (std::int64_t r = 0; r < m.rows(); ++r) {
+    for (std::int64_t c = 0; c < m.cols(); ++c) to(r, c) = m(r, c);
+  }
+  return t.to(dtype);
+}
+
+float rounded(float value, DType dtype) {
+  switch (dtype) {
+    case DType::kBF16:
+      return static_cast<float>(BF16(value));
+    case DType::kF16:
+      return static_cast<float>(F16(value));
+    default:
+      return value;
+  }
+}
+
+// y against Σ_k x[r, k] w[c, k] + bias (+ before) in double precision. A float32 sum of k products
+// in any order differs by at most (k + 2) eps Σ|terms| (Higham, Accuracy and Stability, §3.1).
+// Returns how many elements are outside.
+std::int64_t wrong_elements(const Matrix& x, const Matrix& w, const std::vector<float>& bias,
+                            const Matrix& before, bool accumulate, const Matrix& y) {
+  std::int64_t wrong = 0;
+  for (std::int64_t r = 0; r < x.rows(); ++r) {
+    for (std::int64_t c = 0; c < w.rows(); ++c) {
+      double sum = 0.0;
+      double size = 0.0;
+      const auto take = [&](double term) {
+        sum += term;
+        size += std::fabs(term);
+      };
+      for (std::int64_t k = 0; k < x.cols(); ++k) {
+        take(static_cast<double>(x(r, k)) * static_cast<double>(w(c, k)));
+      }
+      if (!bias.empty()) take(static_cast<double>(bias[static_cast<std::size_t>(c)]));
+      if (accumulate) take(static_cast<double>(before(r, c)));
+      const double tolerance = (static_cast<double>(x.cols()) + 2.0) * testing::kEps * size;
+      wrong += testing::near(static_cast<double>(y(r, c)), sum, tolerance) ? 0 : 1;
+    }
+  }
+  return wrong;
+}
+
+Matrix rounded(Matrix m, DType dtype) {
+  for (std::int64_t r = 0; r < m.rows(); ++r) {
+    for (std::int64_t c = 0; c < m.cols(); ++c) m(r, c) = rounded(m(r, c), dtype);
+  }
+  return m;
+}
+
+struct Case {
+  std::int64_t rows, in, out;
+};
+
+void check_linear(const Case& s, DType stored, Compute compute, bool with_bias, bool accumulate,
+                  WeightLayout layout = WeightLayout::kOutIn) {
+  SCOPED_TRACE(str("rows ", s.rows, " in ", s.in, " out ", s.out, " ", dtype_name(stored),
+                   compute == Compute::kBF16 ? " bf16" : " f32", with_bias ? " bias" : "",
+                   accumulate ? " accumulate" : ""));
+  Matrix w = rounded(Matrix::random(s.out, s.in, 0, 11), stored);
+  Matrix source = w;
+  if (layout == WeightLayout::kInOut) {
+    source = Matrix(s.in, s.out);
+    for (std::int64_t i = 0; i < s.in; ++i) {
+      for (std::int64_t o = 0; o < s.out; ++o) source(i, o) = w(o, i);
+    }
+  }
+  const Weight weight = Weight::pack(tensor_of(source, stored), compute, layout);
+  ASSERT_EQ(weight.in(), s.in);
+  ASSERT_EQ(weight.out(), s.out);
+  Matrix x = Matrix::random(s.rows, s.in, 3, 12);
+  std::vector<float> bias;
+  if (with_bias) {
+    for (std::int64_t i = 0; i < s.out; ++i) bias.push_back(0.1F * static_cast<float>(i % 7));
+  }
+  const Matrix before = Matrix::random(s.rows, s.out, 5, 13);
+  Matrix y = before;
+  linear(x.view(), weight, bias, y.view(), {accumulate});
+  EXPECT_TRUE(y.guards_intact());
+  if (compute == Compute::kBF16) {
+    x = rounded(x, DType::kBF16);
+    w = rounded(w, DType::kBF16);
+  }
+  EXPECT_EQ(wrong_elements(x, w, bias, before, accumulate, y), 0);
+}
+
+const Case kCases[] = {{1, 1, 1},      {1, 64, 64},    {1, 768, 130},  {2, 63, 65},  {3, 100, 64},
+                       {4, 32, 191},   {5, 33, 70},    {8, 65, 128},   {9, 64, 64},  {16, 31, 33},
+                       {17, 96, 65},   {64, 128, 192}, {65, 130, 257}, {130, 48, 7}, {9, 1, 1},
+                       {33, 2100, 66}, {2, 2100, 66}};
+
+TEST(Linear, MatchesDoublePrecisionForEveryTypeAndShape) {
+  for (const Case& s : kCases) {
+    for (const DType stored : {DType::kF32, DType::kBF16, DType::kF16}) {
+      for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+        check_linear(s, stored, compute, false, false);
+      }
+    }
+  }
+}
+
+TEST(Linear, AddsBiasAndAccumulates) {
+  for (const Case& s : {Case{1, 64, 70}, Case{7, 33, 65}, Case{20, 100, 129}}) {
+    for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+      check_linear(s, DType::kF32, compute, true, false);
+      check_linear(s, DType::kBF16, compute, true, true);
+      check_linear(s, DType::kF32, compute, false, true);
+    }
+  }
+}
+
+TEST(Linear, TakesConv1dLayout) {
+  for (const Case& s : kCases) {
+    check_linear(s, DType::kF32, Compute::kF32, true, false, WeightLayout::kInOut);
+    check_linear(s, DType::kBF16, Compute::kBF16, false, false, WeightLayout::kInOut);
+  }
+}
+
+TEST(Linear, EveryInstructionSetAgrees) {
+  testing::for_each_target([] {
+    for (const Case& s :
+         {Case{1, 100, 130}, Case{3, 65, 64}, Case{6, 1100, 96}, Case{12, 40, 70}}) {
+      for (const DType stored : {DType::kF32, DType::kBF16, DType::kF16}) {
+        check_linear(s, stored, Compute::kF32, true, true);
+      }
+      check_linear(s, DType::kF32, Compute::kBF16, false, false);
+    }
+  });
+}
+
+TEST(Linear, ComparatorSeesOneMissingTermAndNan) {
+  const Matrix x = Matrix::random(2, 300, 0, 1);
+  Matrix w = Matrix::random(3, 300, 0, 2);
+  const Weight weight = Weight::pack(tensor_of(w, DType::kF32), Compute::kF32);
+  Matrix y(2, 3);
+  linear(x.view(), weight, {}, y.view());
+  EXPECT_EQ(wrong_elements(x, w, {}, y, false, y), 0);
+  w(1, 299) = 0.0F;
+  EXPECT_EQ(wrong_elements(x, w, {}, y, false, y), 2);
+  y(0, 0) = std::numeric_limits<float>::quiet_NaN();
+  EXPECT_EQ(wrong_elements(x, w, {}, y, false, y), 3);
+  y(1, 2) = -y(1, 2);
+  EXPECT_EQ(wrong_elements(x, w, {}, y, false, y), 4);
+}
+
+TEST(Linear, Bf16InputEqualsFloatInputOfTheSameValues) {
+  for (const std::int64_t rows : {3, 40}) {
+    const Matrix x = rounded(Matrix::random(rows, 70, 0, 5), DType::kBF16);
+    std::vector<BF16> narrow(static_cast<std::size_t>(rows * 70));
+    convert(x.view(), MatView<BF16>(narrow.data(), rows, 70));
+    for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+      const Weight w = Weight::pack(tensor_of(Matrix::random(65, 70, 0, 6), DType::kF32), compute);
+      Matrix a(rows, 65);
+      Matrix b(rows, 65);
+      linear(x.view(), w, {}, a.view());
+      linear(MatView<const BF16>(narrow.data(), rows, 70), w, {}, b.view());
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < 65; ++c) ASSERT_EQ(a(r, c), b(r, c));
+      }
+    }
+  }
+}
+
+TEST(Linear, DoesNotDependOnTheNumberOfThreads) {
+  const int before = num_threads();
+  for (const std::int64_t rows : {1, 5, 100}) {
+    const Matrix x = Matrix::random(rows, 700, 0, 5);
+    for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+      const Weight w =
+          Weight::pack(tensor_of(Matrix::random(320, 700, 0, 6), DType::kF32), compute);
+      std::vector<Matrix> results;
+      for (const int threads : {1, 2, 3}) {
+        set_num_threads(threads);
+        results.emplace_back(rows, 320);
+        linear(x.view(), w, {}, results.back().view());
+      }
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < 320; ++c) {
+          ASSERT_EQ(results[0](r, c), results[1](r, c));
+          ASSERT_EQ(results[0](r, c), results[2](r, c));
+        }
+      }
+    }
+  }
+  set_num_threads(before);
+}
+
+TEST(Linear, ServesSeveralThreadsAtOnce) {
+  const Matrix x = Matrix::random(24, 128, 0, 5);
+  const Matrix wm = Matrix::random(96, 128, 0, 6);
+  const Weight w = Weight::pack(tensor_of(wm, DType::kF32), Compute::kF32);
+  std::vector<Matrix> results(4, Matrix(24, 96));
+  std::vector<std::thread> threads;
+  for (Matrix& y : results) {
+    threads.emplace_back([&x, &w, &y] {
+      for (int i = 0; i < 20; ++i) linear(x.view(), w, {}, y.view());
+    });
+  }
+  for (auto& t : threads) t.join();
+  for (const Matrix& y : results) EXPECT_EQ(wrong_elements(x, wm, {}, y, false, y), 0);
+}
+
+TEST(Linear, EmptySidesAreNoWork) {
+  const Weight w = Weight::pack(Tensor::zeros<float>({5, 3}), Compute::kF32);
+  Matrix none(0, 3);
+  Matrix out(0, 5);
+  linear(none.view(), w, {}, out.view());
+  const Weight no_in = Weight::pack(Tensor::zeros<float>({4, 0}), Compute::kF32);
+  Matrix y = Matrix::random(2, 4);
+  const std::vector<float> bias = {1, 2, 3, 4};
+  linear(Matrix(2, 0).view(), no_in, bias, y.view());
+  EXPECT_EQ(y(1, 2), 3.0F);
+}
+
+TEST(Linear, RefusesWhatDoesNotFit) {
+  const Weight w = Weight::pack(Tensor::zeros<float>({5, 3}), Compute::kF32);
+  Matrix x(2, 3);
+  Matrix y(2, 5);
+  const std::vector<float> short_bias(4);
+  EXPECT_THROW(linear(Matrix(2, 4).view(), w, {}, y.view()), Error);
+  EXPECT_THROW(linear(x.view(), w, {}, Matrix(2, 4).view()), Error);
+  EXPECT_THROW(linear(x.view(), w, {}, Matrix(3, 5).view()), Error);
+  EXPECT_THROW(linear(x.view(), w, short_bias, y.view()), Error);
+  EXPECT_THROW(linear(x.view(), Weight(), {}, y.view()), Error);
+  EXPECT_THROW(Weight::pack(Tensor::zeros<float>({5}), Compute::kF32), Error);
+  EXPECT_THROW(Weight::pack(Tensor::zeros<std::int32_t>({5, 3}), Compute::kF32), Error);
+  EXPECT_THROW(Weight::stack({}, Compute::kF32), Error);
+}
+
+TEST(Weight, StacksTensorsInOrder) {
+  const Matrix a = Matrix::random(70, 40, 0, 1);
+  const Matrix b = Matrix::random(3, 40, 0, 2);
+  const Matrix c = Matrix::random(65, 40, 0, 3);
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    const Tensor ta = tensor_of(a, dtype);
+    const Tensor tb = tensor_of(b, dtype);
+    const Tensor tc = tensor_of(c, dtype);
+    const Tensor* parts[] = {&ta, &tb, &tc};
+    const Weight w = Weight::stack(parts, Compute::kF32);
+    ASSERT_EQ(w.out(), 138);
+    EXPECT_EQ(w.stored_dtype(), dtype);
+    std::vector<float> row(40);
+    for (std::int64_t r = 0; r < 138; ++r) {
+      w.row(r, row);
+      for (std::int64_t k = 0; k < 40; ++k) {
+        const float wanted = r < 70 ? a(r, k) : r < 73 ? b(r - 70, k) : c(r - 73, k);
+        ASSERT_EQ(row[static_cast<std::size_t>(k)], rounded(wanted, dtype)) << r << " " << k;
+      }
+    }
+  }
+  const Tensor other = Tensor::zeros<float>({4, 39});
+  const Tensor first = tensor_of(a, DType::kF32);
+  const Tensor* parts[] = {&first, &other};
+  EXPECT_THROW(Weight::stack(parts, Compute::kF32), Error);
+}
+
+TEST(Weight, PacksRowsInAGivenOrder) {
+  const Matrix a = Matrix::random(6, 33, 0, 1);
+  for (const WeightLayout layout : {WeightLayout::kOutIn, WeightLayout::kInOut}) {
+    const std::vector<std::int64_t> order = {5, 0, 1, 2, 2};
+    const Weight w = Weight::pack_rows(tensor_of(a, DType::kF16), order, Compute::kF32, layout);
+    ASSERT_EQ(w.out(), 5);
+    std::vector<float> row(static_cast<std::size_t>(w.in()));
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      w.row(static_cast<std::int64_t>(i), row);
+      for (std::int64_t k = 0; k < w.in(); ++k) {
+        const float wanted = layout == WeightLayout::kOutIn ? a(order[i], k) : a(k, order[i]);
+        ASSERT_EQ(row[static_cast<std::size_t>(k)], rounded(wanted, DType::kF16));
+      }
+    }
+  }
+  const std::vector<std::int64_t> outside = {6};
+  EXPECT_THROW(Weight::pack_rows(tensor_of(a, DType::kF32), outside, Compute::kF32), Error);
+}
+
+TEST(Weight, ReadsAnUnalignedMappedTensor) {
+  const auto path = std::filesystem::temp_directory_path() /
+                    str("drrik_weight_", ::testing::UnitTest::GetInstance()->random_seed(), ".bin");
+  const Matrix a = Matrix::random(10, 20, 0, 4);
+  const Tensor t = tensor_of(a, DType::kF32);
+  {
+    std::ofstream file(path, std::ios::binary);
+    file.put('x');
+    file.write(reinterpret_cast<const char*>(t.raw()), static_cast<std::streamsize>(t.bytes()));
+  }
+  const Tensor mapped = Tensor::borrow(MappedFile::open(path), 1, DType::kF32, {10, 20});
+  const Weight w = Weight::pack(mapped, Compute::kF32);
+  std::filesystem::remove(path);
+  std::vector<float> row(20);
+  w.row(9, row);
+  for (std::int64_t k = 0; k < 20; ++k) EXPECT_EQ(row[static_cast<std::size_t>(k)], a(9, k));
+}
+
+TEST(Matmul, EveryTransposition) {
+  for (const Case& s : {Case{1, 1, 1}, Case{5, 33, 17}, Case{64, 64, 64}, Case{70, 130, 65}}) {
+    for (const bool ta : {false, true}) {
+      for (const bool tb : {false, true}) {
+        for (const float beta : {0.0F, 1.0F}) {
+          for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+            SCOPED_TRACE(str(s.rows, " ", s.in, " ", s.out, " ", ta, tb, " ", beta));
+            Matrix x = Matrix::random(s.rows, s.in, 0, 1);
+            Matrix w = Matrix::random(s.out, s.in, 0, 2);
+            Matrix a(ta ? s.in : s.rows, ta ? s.rows : s.in, 4);
+            Matrix b(tb ? s.out : s.in, tb ? s.in : s.out, 2);
+            for (std::int64_t i = 0; i < s.in; ++i) {
+              for (std::int64_t r = 0; r < s.rows; ++r) (ta ? a(i, r) : a(r, i)) = x(r, i);
+              for (std::int64_t c = 0; c < s.out; ++c) (tb ? b(c, i) : b(i, c)) = w(c, i);
+            }
+            const Matrix before = Matrix::random(s.rows, s.out, 3, 3);
+            Matrix c = before;
+            matmul(a.view(), ta ? Trans::kYes : Trans::kNo, b.view(), tb ? Trans::kYes : Trans::kNo,
+                   c.view(), beta, compute);
+            EXPECT_TRUE(c.guards_intact());
+            if (compute == Compute::kBF16) {
+              x = rounded(x, DType::kBF16);
+              w = rounded(w, DType::kBF16);
+            }
+            EXPECT_EQ(wrong_elements(x, w, {}, before, beta != 0.0F, c), 0);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Matmul, RefusesWhatDoesNotFit) {
+  Matrix a(2, 3);
+  Matrix c(2, 4);
+  EXPECT_THROW(matmul(a.view(), Trans::kNo, Matrix(4, 4).view(), Trans::kNo, c.view(), 0.0F),
+               Error);
+  EXPECT_THROW(matmul(a.view(), Trans::kNo, Matrix(3, 4).view(), Trans::kNo, c.view(), 0.5F),
+               Error);
+  matmul(Matrix(2, 0).view(), Trans::kNo, Matrix(0, 4).view(), Trans::kNo, c.view(), 0.0F);
+  EXPECT_EQ(c(1, 3), 0.0F);
+}
+
+TEST(Measure, RatesArePositiveAndFinite) {
+  const GemmShape shape[] = {{64, 64, 64, 2}};
+  for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+    const double rate = measure_gemm_rate(shape, compute, 0.01);
+    EXPECT_GT(rate, 1e6);
+    EXPECT_LT(rate, 1e15);
+  }
+  const double bandwidth = measure_stream_bandwidth(std::size_t{1} << 22, 0.01);
+  EXPECT_GT(bandwidth, 1e7);
+  EXPECT_LT(bandwidth, 1e14);
+}
+
+}  // namespace
+}  // namespace drrik
