@@ -1,0 +1,175 @@
+// Parts that several figures are made of.
+
+#include <algorithm>
+#include <cmath>
+
+#include "drrik/base/error.h"
+#include "viz/figures.h"
+#include "viz/text_layout.h"
+
+namespace drrik::detail {
+namespace {
+
+constexpr double kPointsPerInch = 72.0;
+
+}  // namespace
+
+double norm(std::span<const float> values) {
+  double sum = 0.0;
+  for (const float v : values) sum += static_cast<double>(v) * static_cast<double>(v);
+  return std::sqrt(sum);
+}
+
+void draw_header(Canvas& canvas, std::string_view title, std::string_view subtitle) {
+  canvas.text(0.35, 0.36, title, {14, canvas.colors().text, HAlign::kLeft, true});
+  canvas.text(0.35, 0.62, subtitle, {9, canvas.colors().muted});
+}
+
+void draw_tiles(Canvas& canvas, const Box& box, const std::vector<Tile>& tiles) {
+  canvas.rect(box, canvas.colors().surface);
+  const double step = (box.right - box.left) / static_cast<double>(tiles.size());
+  for (std::size_t i = 0; i < tiles.size(); ++i) {
+    const double x = box.left + step * static_cast<double>(i) + 0.18;
+    const double middle = (box.top + box.bottom) / 2;
+    canvas.text(x, middle - 0.11, tiles[i].caption, {7.5, canvas.colors().muted});
+    canvas.text(x, middle + 0.10, tiles[i].value, {11, canvas.colors().text, HAlign::kLeft, true});
+  }
+}
+
+void draw_axis_titles(Canvas& canvas, const Box& frame, std::string_view x, std::string_view y) {
+  canvas.text(frame.left, frame.top - 0.17, y, {8.5, canvas.colors().muted});
+  canvas.text((frame.left + frame.right) / 2, frame.bottom + 0.40, x,
+              {8.5, canvas.colors().muted, HAlign::kCenter});
+}
+
+void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stats,
+                      std::int64_t feature, std::int64_t bins, bool log_y) {
+  const ActivationHistogram histogram = stats.histogram(feature, bins);
+  if (histogram.counts.empty()) {
+    canvas.empty_panel(frame, stats.rows() == 0 ? "There are no rows."
+                                                : str("Never fires on these ",
+                                                      with_commas(stats.rows()), " rows."));
+    return;
+  }
+  const auto most =
+      static_cast<double>(*std::max_element(histogram.counts.begin(), histogram.counts.end()));
+  Axis y;
+  y.grid = true;
+  if (log_y) {
+    y.log = true;
+    y.low = 0.7;  // So that a count of one is a bar too.
+    y.high = std::max(10.0, most * 1.3);
+    y.ticks = log_ticks(1, y.high, 6);
+  } else {
+    y.high = std::max(1.0, most * 1.05);
+    y.ticks = linear_ticks(0, y.high, most < 5 ? static_cast<int>(most) : 5);
+  }
+  const double end = histogram.width * static_cast<double>(histogram.counts.size());
+  Axis x;
+  x.high = end;
+  x.ticks = linear_ticks(0, end, 6);
+  std::vector<Bar> bars;
+  for (std::size_t i = 0; i < histogram.counts.size(); ++i) {
+    if (histogram.counts[i] == 0) continue;
+    const auto left = static_cast<double>(i);
+    bars.push_back({left * histogram.width, (left + 1) * histogram.width, y.log ? y.low : 0.0,
+                    static_cast<double>(histogram.counts[i])});
+  }
+  canvas.panel(frame, x, y, bars, {});
+  draw_axis_titles(canvas, frame, "activation", log_y ? "rows (log scale)" : "rows");
+}
+
+void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
+                  std::int64_t bins, double limit, bool labels) {
+  double largest = 0.0;
+  for (const float w : weights) {
+    if (!std::isfinite(w)) throw_numeric("decoder column: holds a weight that is not finite");
+    largest = std::max(largest, std::abs(static_cast<double>(w)));
+  }
+  if (limit <= 0) limit = largest;
+  if (limit <= 0) limit = 1.0;
+  std::vector<double> counts(static_cast<std::size_t>(bins), 0.0);
+  for (const float w : weights) {
+    const double place = (static_cast<double>(w) / limit + 1) / 2 * static_cast<double>(bins);
+    const auto bin = std::clamp<std::int64_t>(static_cast<std::int64_t>(place), 0, bins - 1);
+    counts[static_cast<std::size_t>(bin)] += 1;
+  }
+  const double most = std::max(1.0, *std::max_element(counts.begin(), counts.end()));
+  Axis x;
+  x.low = -limit;
+  x.high = limit;
+  if (labels) {
+    x.ticks = linear_ticks(-limit, limit, 5);
+  } else {
+    const double round = linear_ticks(0, limit * 0.8, 1).back().at;
+    x.ticks = linear_ticks(-round, round, 2);
+  }
+  Axis y;
+  y.high = most * 1.05;
+  if (labels) {
+    y.ticks = linear_ticks(0, y.high, most < 4 ? static_cast<int>(most) : 4);
+    y.grid = true;
+  }
+  std::vector<Bar> bars;
+  const double width = 2 * limit / static_cast<double>(bins);
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] == 0) continue;
+    const double left = -limit + width * static_cast<double>(i);
+    bars.push_back({left, left + width, 0, counts[i]});
+  }
+  canvas.panel(frame, x, y, bars, {});
+  if (labels) draw_axis_titles(canvas, frame, "decoder weight", "dimensions");
+}
+
+double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& rows,
+                     const ExampleLayout& layout) {
+  const Theme& colors = canvas.colors();
+  const double column = canvas.column_width(layout.font);
+  const double text_left = layout.left + layout.bar_width + 0.85;
+  const double line_height = layout.font / kPointsPerInch * 1.5;
+  const auto columns =
+      std::max<std::int64_t>(8, static_cast<std::int64_t>((layout.right - text_left) / column));
+  double strongest = 0.0;
+  for (const ExampleRow& row : rows) {
+    strongest = std::max(strongest, static_cast<double>(row.example.value));
+  }
+  double y = top;
+  for (const ExampleRow& row : rows) {
+    std::vector<LabelLine> lines;
+    if (layout.show_text) {
+      lines = layout_label(fit_label(row.label, layout.max_text), columns, layout.lines);
+    }
+    if (lines.empty()) lines.push_back({str("row ", row.example.row), 0, 0});
+    const double middle = y + line_height / 2;
+    const double width = layout.bar_width * static_cast<double>(row.example.value) / strongest;
+    canvas.rect({layout.left, middle - line_height * 0.42, layout.left + std::max(width, 0.01),
+                 middle + line_height * 0.42},
+                colors.primary);
+    canvas.text(layout.left + layout.bar_width + 0.68, middle,
+                short_number(static_cast<double>(row.example.value)),
+                {layout.font, colors.text, HAlign::kRight});
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      const double at = middle + line_height * static_cast<double>(i);
+      const LabelLine& line = lines[i];
+      // The mark goes behind the token without the blanks around it (unless it is all blank).
+      std::int64_t begin = line.mark_begin;
+      std::int64_t end = line.mark_end;
+      while (begin + 1 < end && line.text[0] != '\0' &&
+             head_columns(line.text, begin + 1).back() == ' ') {
+        ++begin;
+      }
+      while (end - 1 > begin && head_columns(line.text, end).back() == ' ') --end;
+      if (end > begin) {
+        canvas.rect(
+            {text_left + column * static_cast<double>(begin) - 0.012, at - line_height * 0.5,
+             text_left + column * static_cast<double>(end) + 0.012, at + line_height * 0.5},
+            colors.mark);
+      }
+      canvas.text(text_left, at, line.text, {layout.font, colors.text, HAlign::kLeft, false, true});
+    }
+    y += line_height * static_cast<double>(lines.size()) + line_height * 0.55;
+  }
+  return y - line_height * 0.55;
+}
+
+}  // namespace drrik::detail

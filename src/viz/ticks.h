@@ -1,0 +1,30 @@
+#pragma once
+// Numbers for people: ticks and their labels.
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace drrik::detail {
+
+struct Tick {
+  double at = 0.0;
+  std::string label;
+};
+
+/// About `count` round numbers over [low, high].
+std::vector<Tick> linear_ticks(double low, double high, int count);
+/// Powers of ten within [low, high] (thinned to about `count`), labelled 10⁻³ below 0.01 and above
+/// 9999.
+std::vector<Tick> log_ticks(double low, double high, int count);
+/// Smallest of the round numbers of linear_ticks that is >= value; 1 for 0.
+double round_up(double value);
+
+/// "1,234,567".
+std::string with_commas(std::int64_t value);
+/// Three significant digits: "0.0123", "4.57", "1230", "1.2e+09".
+std::string short_number(double value);
+/// "0.42 %", "12.3 %", "100 %".
+std::string percent(double fraction);
+
+}  // namespace drrik::detail
