@@ -44,12 +44,12 @@ HWY_INLINE VF exp_f32(DF d, VF x) {
   return hn::IfThenElse(hn::IsNaN(x), x, y);
 }
 
-// exp for x <= 0 (softmax after its maximum was subtracted): no upper limit, NaN stays NaN only
-// by way of the multiplication.
+// exp for x <= 0 (softmax after its maximum was subtracted); NaN stays NaN.
 HWY_INLINE VF exp_nonpositive(DF d, VF x) {
   const hn::RebindToSigned<DF> di;
   const VF limit_low = hn::Set(d, -87.0F);
-  const VF clamped = hn::Max(x, limit_low);
+  const auto below = hn::Lt(x, limit_low);
+  const VF clamped = hn::IfThenElse(below, limit_low, x);
   const VF n = hn::Round(hn::Mul(clamped, hn::Set(d, 1.44269504F)));
   VF r = hn::NegMulAdd(n, hn::Set(d, 0.693359375F), clamped);
   r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4F), r);
@@ -62,7 +62,7 @@ HWY_INLINE VF exp_nonpositive(DF d, VF x) {
   p = hn::MulAdd(hn::Mul(p, r), r, hn::Add(r, hn::Set(d, 1.0F)));
   const auto exponent = hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127)));
   const VF y = hn::Mul(p, hn::BitCast(d, exponent));
-  return hn::IfThenElse(hn::Lt(x, limit_low), hn::Zero(d), y);
+  return hn::IfThenElse(below, hn::Zero(d), y);
 }
 
 // 1 / (1 + exp(-x)).

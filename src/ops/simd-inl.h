@@ -37,10 +37,27 @@ HWY_INLINE VF load(DF d, const BF16* p) {
   const auto bits = hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(p));
   return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(d32, bits)));
 }
+// Highway 1.0.3 emulates binary16 where the processor lacks it, and there gets infinities and
+// subnormal numbers wrong; those targets go by the integer route.
+#if HWY_TARGET <= HWY_AVX2 || HWY_ARCH_ARM_A64
 HWY_INLINE VF load(DF d, const F16* p) {
   const hn::Rebind<hwy::float16_t, DF> d16;
   return hn::PromoteTo(d, hn::LoadU(d16, reinterpret_cast<const hwy::float16_t*>(p)));
 }
+#else
+HWY_INLINE VF load(DF d, const F16* p) {
+  const hn::Rebind<std::uint16_t, DF> d16;
+  const hn::RebindToUnsigned<DF> d32;
+  const auto bits = hn::PromoteTo(d32, hn::LoadU(d16, reinterpret_cast<const std::uint16_t*>(p)));
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(d32, 0x8000U)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(d32, 0x7FFFU)));
+  // Moves the exponent's bias from 15 to 127; exact for subnormal numbers too.
+  const auto finite = hn::BitCast(d32, hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112F)));
+  const auto special = hn::Or(magnitude, hn::Set(d32, 0x7F800000U));
+  const auto is_finite = hn::Lt(magnitude, hn::Set(d32, 0x0F800000U));
+  return hn::BitCast(d, hn::Or(hn::IfThenElse(is_finite, finite, special), sign));
+}
+#endif
 
 HWY_INLINE void store(DF d, VF v, float* p) { hn::StoreU(v, d, p); }
 // Round to nearest even as BF16(float) does; Highway's own conversion truncates.
@@ -55,10 +72,18 @@ HWY_INLINE void store(DF, VF v, BF16* p) {
   const auto bits = hn::IfThenElse(hn::RebindMask(d32, hn::IsNaN(v)), quiet, rounded);
   hn::StoreU(hn::DemoteTo(d16, hn::BitCast(di32, bits)), d16, reinterpret_cast<std::uint16_t*>(p));
 }
+#if HWY_TARGET <= HWY_AVX2 || HWY_ARCH_ARM_A64
 HWY_INLINE void store(DF, VF v, F16* p) {
   const hn::Rebind<hwy::float16_t, DF> d16;
   hn::StoreU(hn::DemoteTo(d16, v), d16, reinterpret_cast<hwy::float16_t*>(p));
 }
+#else
+HWY_INLINE void store(DF d, VF v, F16* p) {
+  HWY_ALIGN_MAX float values[kMaxFloatLanes];
+  hn::Store(v, d, values);
+  for (std::int64_t i = 0; i < float_lanes(); ++i) p[i] = F16(values[i]);
+}
+#endif
 
 // The first n < lanes elements, the rest zero. Through a buffer because Highway's masked loads may
 // touch memory behind the mask on some targets.

@@ -34,12 +34,16 @@ struct ShiftedExp {
   }
 };
 
+// NaN neither wins nor hides what a lane saw before it.
 float RowMax(const float* x, std::int64_t n) {
   const DF d;
   const std::int64_t lanes = float_lanes();
   VF best = hn::Set(d, -std::numeric_limits<float>::infinity());
   std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) best = hn::Max(best, load(d, x + i));
+  for (; i + lanes <= n; i += lanes) {
+    const VF v = load(d, x + i);
+    best = hn::IfThenElse(hn::Gt(v, best), v, best);
+  }
   float result = max_of(d, best);
   for (; i < n; ++i) result = std::fmax(result, x[i]);
   return result;
@@ -170,14 +174,7 @@ std::int64_t argmax(std::span<const float> x) {
   for (std::size_t i = 0; i < x.size(); ++i) {
     if (x[i] == best) return static_cast<std::int64_t>(i);
   }
-  // Reached only when a NaN hid the maximum from the vector comparison, or all are NaN.
-  std::int64_t at = -1;
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    if (!std::isnan(x[i]) && (at < 0 || x[i] > x[static_cast<std::size_t>(at)])) {
-      at = static_cast<std::int64_t>(i);
-    }
-  }
-  return std::max<std::int64_t>(at, 0);
+  return 0;  // All are NaN.
 }
 
 }  // namespace drrik
