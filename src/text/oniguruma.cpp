@@ -68,6 +68,13 @@ Set categories(std::uint32_t mask) {
   return collect([mask](std::uint32_t p) { return (unicode::category_bit(p) & mask) != 0; });
 }
 
+/// \w. Inside brackets Oniguruma leaves out the superscripts and fractions of Latin-1.
+Set word_set(bool in_class) {
+  const Set words = collect([](std::uint32_t p) { return (p & unicode::kWord) != 0; });
+  if (!in_class) return words;
+  return intersect(words, complement({{0xB2, 0xB3}, {0xB9, 0xB9}, {0xBC, 0xBE}}));
+}
+
 void append_code(std::uint32_t code, std::string& out) {
   static constexpr char kDigits[] = "0123456789ABCDEF";
   std::string digits;
@@ -263,7 +270,7 @@ class Translator {
   }
 
   /// A class escape (\s \S \p{..} ...), at_ being on its letter; false for another letter.
-  bool escaped_set(Set& set, std::string& compact) {
+  bool escaped_set(Set& set, std::string& compact, bool in_class) {
     const char c = in_[at_];
     compact.clear();
     bool negated = false;
@@ -275,7 +282,7 @@ class Translator {
         break;
       case 'w':
       case 'W':
-        set = collect([](std::uint32_t p) { return (p & unicode::kWord) != 0; });
+        set = word_set(in_class);
         negated = c == 'W';
         break;
       case 'd':
@@ -329,8 +336,9 @@ class Translator {
       return (unicode::category_bit(p) & mask) != 0 && (p & unicode::kNewSince14) != 0;
     });
     const bool unassigned = (mask & 1u << unicode::kCn) != 0;
-    if (unassigned) return;  // has lost code points since
-    compact = "\\p{" + std::string(name) + "}";
+    const bool moved = (mask & (1u << unicode::kMn | 1u << unicode::kMc)) == 1u << unicode::kMn;
+    if (unassigned || moved) return;  // these have lost code points since
+    compact = "\\p{" + std::string(unicode::short_category(name)) + "}";
     append_ranges(added, compact);
   }
 
@@ -341,7 +349,7 @@ class Translator {
     atom_ = out_.size();
     Set set;
     std::string compact;
-    if (escaped_set(set, compact)) {
+    if (escaped_set(set, compact, false)) {
       out_ += '[';
       if (compact.empty()) {
         append_ranges(set, out_);
@@ -458,7 +466,7 @@ class Translator {
       if (at_ >= in_.size()) fail("a lone backslash");
       Set set;
       std::string compact;
-      if (escaped_set(set, compact)) {
+      if (escaped_set(set, compact, true)) {
         if (!compact.empty() && set.empty()) result.opaque = true;
         result.set.insert(result.set.end(), set.begin(), set.end());
         if (compact.empty()) {
@@ -523,11 +531,7 @@ class Translator {
     } else if (name == "digit") {
       set = categories(1u << unicode::kNd);
     } else if (name == "word") {
-      set = collect([](std::uint32_t p) { return (p & unicode::kWord) != 0; });
-    } else if (name == "upper") {
-      set = categories(1u << unicode::kLu);
-    } else if (name == "lower") {
-      set = categories(1u << unicode::kLl);
+      set = word_set(true);
     } else if (name == "xdigit") {
       set = {{'0', '9'}, {'A', 'F'}, {'a', 'f'}};
     } else if (name == "punct") {

@@ -19,6 +19,15 @@ std::size_t settled_bytes(std::string_view text) {
   return text.size();
 }
 
+/// What follows the first `returned` bytes. When later ids have broken what was returned (see the
+/// header), those bytes may end inside a character of the new text: then from the next one on.
+std::string rest_of(std::string_view text, std::size_t returned) {
+  while (returned < text.size() && (static_cast<unsigned char>(text[returned]) & 0xC0u) == 0x80u) {
+    ++returned;
+  }
+  return returned < text.size() ? std::string(text.substr(returned)) : std::string();
+}
+
 }  // namespace
 
 StreamDecoder::StreamDecoder(const Tokenizer& tokenizer, DecodeOptions options)
@@ -36,8 +45,7 @@ std::string StreamDecoder::push(std::int32_t id) {
   const std::string now = tokenizer_->decode(window_, options_);
   const bool release = window_.size() - settled_ > kMaxHeldBack;
   const std::size_t sure = release ? now.size() : settled_bytes(now);
-  std::string out;
-  if (sure > returned_) out = now.substr(returned_, sure - returned_);
+  std::string out = rest_of(std::string_view(now).substr(0, sure), returned_);
   returned_ = std::max(returned_, sure);
   if (sure < now.size()) return out;
   // These ids become the context of the next ones, unless they leave no text to compare with: then
@@ -55,7 +63,7 @@ std::string StreamDecoder::push(std::int32_t id) {
 
 std::string StreamDecoder::finish() {
   const std::string now = tokenizer_->decode(window_, options_);
-  std::string out = now.size() > returned_ ? now.substr(returned_) : std::string();
+  std::string out = rest_of(now, returned_);
   window_.clear();
   settled_ = 0;
   returned_ = 0;

@@ -41,6 +41,16 @@ const Table& table() {
   return instance;
 }
 
+std::string_view short_category(std::string_view name) {
+  static constexpr std::pair<std::string_view, std::string_view> kLong[] = {
+      {"Letter", "L"}, {"Mark", "M"},      {"Number", "N"}, {"Punctuation", "P"},
+      {"Symbol", "S"}, {"Separator", "Z"}, {"Other", "C"}};
+  for (const auto& [long_name, short_name] : kLong) {
+    if (name == long_name) return short_name;
+  }
+  return name;
+}
+
 std::uint32_t category_mask(std::string_view name) {
   static constexpr std::pair<std::string_view, Category> kNames[] = {
       {"Cn", kCn}, {"Lu", kLu}, {"Ll", kLl}, {"Lt", kLt}, {"Lm", kLm}, {"Lo", kLo},
@@ -48,12 +58,7 @@ std::uint32_t category_mask(std::string_view name) {
       {"Pc", kPc}, {"Pd", kPd}, {"Ps", kPs}, {"Pe", kPe}, {"Pi", kPi}, {"Pf", kPf},
       {"Po", kPo}, {"Sm", kSm}, {"Sc", kSc}, {"Sk", kSk}, {"So", kSo}, {"Zs", kZs},
       {"Zl", kZl}, {"Zp", kZp}, {"Cc", kCc}, {"Cf", kCf}, {"Co", kCo}};
-  static constexpr std::pair<std::string_view, std::string_view> kLong[] = {
-      {"Letter", "L"}, {"Mark", "M"},      {"Number", "N"}, {"Punctuation", "P"},
-      {"Symbol", "S"}, {"Separator", "Z"}, {"Other", "C"}};
-  for (const auto& [long_name, short_name] : kLong) {
-    if (name == long_name) name = short_name;
-  }
+  name = short_category(name);
   std::uint32_t mask = 0;
   for (const auto& [code, category] : kNames) {
     if (name == code || (name.size() == 1 && name[0] == code[0])) mask |= 1u << category;

@@ -37,6 +37,8 @@ inline std::uint32_t category_bit(std::uint32_t properties_of) {
   return 1u << (properties_of & kCategoryMask);
 }
 
+/// "L" for "Letter" and so on; other names as they are.
+std::string_view short_category(std::string_view name);
 /// Bits of a property name as split patterns write it (L, Lu, N, ...); 0 for an unknown one.
 std::uint32_t category_mask(std::string_view name);
 
