@@ -62,7 +62,7 @@ std::string examples_figure(const FeatureView& view, const ExampleOptions& examp
 }
 
 std::string dashboard_figure(const FeatureView& view, const VisualizerOptions& options) {
-  Canvas canvas(13.0, 7.4, options);
+  Canvas canvas(13.0, 7.55, options);
   const Theme& colors = canvas.colors();
   draw_header(canvas, str("Feature ", view.feature),
               str("One of ", with_commas(view.stats->d_sae()), " features, over ",

@@ -10,6 +10,7 @@
 #include "drrik/viz/row_label.h"
 #include "drrik/viz/visualizer.h"
 #include "viz/canvas.h"
+#include "viz/text_layout.h"
 
 namespace drrik::detail {
 
@@ -30,6 +31,10 @@ void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stat
 /// Histogram of weights over [-limit, limit]; limit 0 takes the largest.
 void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
                   std::int64_t bins, double limit, bool labels);
+
+/// A line of a wrapped label, its token on a coloured ground; `y` is its middle.
+void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, double font,
+                     const char* color);
 
 /// One row of a list of examples.
 struct ExampleRow {

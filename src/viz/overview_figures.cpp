@@ -247,14 +247,7 @@ std::string top_features_figure(const FeatureStats& stats,
                 key == FeatureStats::Key::kDensity ? percent(value) : short_number(value),
                 {font, colors.text, HAlign::kRight});
     for (const LabelLine& line : layout_label(examples[i].label, columns, 1)) {
-      if (line.mark_end > line.mark_begin) {
-        const double from = static_cast<double>(line.mark_begin);
-        const double to = static_cast<double>(line.mark_end);
-        canvas.rect({text_left + column * from - 0.012, y - 0.09, text_left + column * to + 0.012,
-                     y + 0.09},
-                    colors.mark);
-      }
-      canvas.text(text_left, y, line.text, {font, colors.muted, HAlign::kLeft, false, true});
+      draw_label_line(canvas, text_left, y, line, font, colors.muted);
     }
   }
   return canvas.render();

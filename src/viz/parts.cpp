@@ -101,7 +101,7 @@ void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weigh
   if (labels) {
     x.ticks = linear_ticks(-limit, limit, 5);
   } else {
-    const double round = linear_ticks(0, limit * 0.8, 1).back().at;
+    const double round = linear_ticks(0, limit * 0.9, 2).back().at;
     x.ticks = linear_ticks(-round, round, 2);
   }
   Axis y;
@@ -119,6 +119,18 @@ void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weigh
   }
   canvas.panel(frame, x, y, bars, {});
   if (labels) draw_axis_titles(canvas, frame, "decoder weight", "dimensions");
+}
+
+void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, double font,
+                     const char* color) {
+  const double column = canvas.column_width(font);
+  const double half = font / kPointsPerInch * 0.75;
+  if (line.mark_end > line.mark_begin) {
+    canvas.rect({x + column * static_cast<double>(line.mark_begin) - 0.012, y - half,
+                 x + column * static_cast<double>(line.mark_end) + 0.012, y + half},
+                canvas.colors().mark);
+  }
+  canvas.text(x, y, line.text, {font, color, HAlign::kLeft, false, true});
 }
 
 double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& rows,
@@ -150,22 +162,7 @@ double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& 
                 {layout.font, colors.text, HAlign::kRight});
     for (std::size_t i = 0; i < lines.size(); ++i) {
       const double at = middle + line_height * static_cast<double>(i);
-      const LabelLine& line = lines[i];
-      // The mark goes behind the token without the blanks around it (unless it is all blank).
-      std::int64_t begin = line.mark_begin;
-      std::int64_t end = line.mark_end;
-      while (begin + 1 < end && line.text[0] != '\0' &&
-             head_columns(line.text, begin + 1).back() == ' ') {
-        ++begin;
-      }
-      while (end - 1 > begin && head_columns(line.text, end).back() == ' ') --end;
-      if (end > begin) {
-        canvas.rect(
-            {text_left + column * static_cast<double>(begin) - 0.012, at - line_height * 0.5,
-             text_left + column * static_cast<double>(end) + 0.012, at + line_height * 0.5},
-            colors.mark);
-      }
-      canvas.text(text_left, at, line.text, {layout.font, colors.text, HAlign::kLeft, false, true});
+      draw_label_line(canvas, text_left, at, lines[i], layout.font, colors.text);
     }
     y += line_height * static_cast<double>(lines.size()) + line_height * 0.55;
   }

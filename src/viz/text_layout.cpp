@@ -59,6 +59,33 @@ bool all_simple(std::string_view text) {
 
 const std::string kEllipsis = "\u2026";
 
+// Blanks at the start, unless there is nothing else.
+void trim_start(std::string& text) {
+  const std::size_t begin = text.find_first_not_of(' ');
+  if (begin != std::string::npos) text.erase(0, begin);
+}
+
+// A cut inside a word is moved to the blank beside it when that costs little.
+constexpr std::size_t kMaxWordPart = 14;
+
+std::string drop_first_part(std::string text, std::string_view whole) {
+  const std::size_t blank = text.find(' ');
+  const std::size_t start = whole.size() - text.size();
+  if (start == 0 || whole[start - 1] == ' ' || blank == std::string::npos || blank > kMaxWordPart) {
+    return text;
+  }
+  return text.substr(blank);
+}
+
+std::string drop_last_part(std::string text, std::string_view whole) {
+  const std::size_t blank = text.rfind(' ');
+  if (text.size() == whole.size() || whole[text.size()] == ' ' || blank == std::string::npos ||
+      text.size() - blank > kMaxWordPart) {
+    return text;
+  }
+  return text.substr(0, blank + 1);
+}
+
 }  // namespace
 
 std::string clean_text(std::string_view text, std::size_t max_bytes) {
@@ -115,7 +142,8 @@ std::string tail_columns(std::string_view text, std::int64_t columns) {
 std::string elide(std::string_view text, std::int64_t columns) {
   const std::string clean = clean_text(text);
   if (text_columns(clean) <= columns) return clean;
-  return head_columns(clean, std::max<std::int64_t>(columns - 1, 0)) + kEllipsis;
+  return drop_last_part(head_columns(clean, std::max<std::int64_t>(columns - 1, 0)), clean) +
+         kEllipsis;
 }
 
 RowLabel fit_label(const RowLabel& label, std::int64_t columns) {
@@ -129,6 +157,7 @@ RowLabel fit_label(const RowLabel& label, std::int64_t columns) {
   RowLabel out{clean_text(before), clean_text(label.token, kMaxSide),
                clean_text(label.after, kMaxSide)};
   if (out.token.empty() && !label.token.empty()) out.token = "\uFFFD";
+  if (out.before.empty()) trim_start(out.token);
   if (out.token.empty() && out.after.empty()) {
     out.before = elide(label.before, columns);
     return out;
@@ -144,11 +173,16 @@ RowLabel fit_label(const RowLabel& label, std::int64_t columns) {
     const std::int64_t keep_right = std::min(right, room - keep_left);
     if (keep_left < left || cut_before) {
       out.before =
-          keep_left > 0 ? kEllipsis + tail_columns(out.before, std::min(left, keep_left - 1)) : "";
+          keep_left > 0
+              ? kEllipsis + drop_first_part(tail_columns(out.before, std::min(left, keep_left - 1)),
+                                            out.before)
+              : "";
     }
     if (keep_right < right) {
       out.after =
-          keep_right > 0 ? head_columns(out.after, keep_right - 1) + kEllipsis : std::string();
+          keep_right > 0
+              ? drop_last_part(head_columns(out.after, keep_right - 1), out.after) + kEllipsis
+              : std::string();
     }
   }
   return out;
@@ -159,8 +193,15 @@ std::vector<LabelLine> wrap_label(const RowLabel& label, std::int64_t columns) {
   const bool guillemets = !simple && !label.token.empty();
   const std::string text = label.before + (guillemets ? "\u00AB" : "") + label.token +
                            (guillemets ? "\u00BB" : "") + label.after;
-  const std::int64_t mark_begin = simple ? text_columns(label.before) : 0;
-  const std::int64_t mark_end = simple ? mark_begin + text_columns(label.token) : 0;
+  // The mark leaves out the blanks around the token, unless it is nothing else.
+  std::string_view marked = label.token;
+  std::int64_t mark_begin = text_columns(label.before);
+  if (marked.find_first_not_of(' ') != std::string_view::npos) {
+    mark_begin += static_cast<std::int64_t>(marked.find_first_not_of(' '));
+    marked.remove_prefix(marked.find_first_not_of(' '));
+    marked = marked.substr(0, marked.find_last_not_of(' ') + 1);
+  }
+  const std::int64_t mark_end = simple ? mark_begin + text_columns(marked) : mark_begin;
 
   std::vector<LabelLine> lines;
   std::string_view rest = text;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 
 namespace drrik::detail {
 namespace {
@@ -100,10 +101,10 @@ std::string short_number(double value) {
   } else if (size >= 100) {
     text = with_commas(std::llround(size));
   } else {
-    text = print("%.3g", size);
-    // Keep three digits: "4.50", not "4.5".
-    const int decimals = size >= 10 ? 1 : size >= 1 ? 2 : size >= 0.1 ? 3 : size >= 0.01 ? 4 : 5;
-    text = print(("%." + std::to_string(decimals) + "f").c_str(), size);
+    // Three digits kept: "4.50". Rounded first, so that 0.9999 is "1.00".
+    const double rounded = std::strtod(print("%.2e", size).c_str(), nullptr);
+    const int decimals = 2 - static_cast<int>(std::floor(std::log10(rounded) + 1e-12));
+    text = rounded >= 100 ? "100" : print(("%." + std::to_string(decimals) + "f").c_str(), size);
   }
   return value < 0 ? "\u2212" + text : text;
 }
