@@ -69,7 +69,10 @@ double Canvas::column_width(double size) const {
 void Canvas::text(double x, double y, std::string_view words, const TextStyle& style) {
   if (words.empty()) return;
   static constexpr const char* kAligns[] = {"left", "center", "right"};
-  texts_ += str("set label ", gnuplot_string(words), " at first ", number(x), ",", number(y), " ",
+  texts_ += str("set label ",
+                gnuplot_string(options_.format == FigureFormat::kPng ? drawable_text(words)
+                                                                     : std::string(words)),
+                " at first ", number(x), ",", number(y), " ",
                 kAligns[static_cast<int>(style.align)], " front font 'DejaVu Sans",
                 style.mono ? " Mono" : "", style.bold ? ":Bold," : ",", number(style.size),
                 "' textcolor ", color(style.color != nullptr ? style.color : theme_.text), "\n");

@@ -23,7 +23,7 @@ std::vector<Tile> feature_tiles(const FeatureView& view, bool with_norm) {
 
 std::string never_fires(const FeatureStats& stats) {
   return stats.rows() == 0 ? "There are no rows."
-                           : str("Never fires on these ", with_commas(stats.rows()), " rows.");
+                           : str("Never fires on these ", counted(stats.rows(), "row"), ".");
 }
 
 }  // namespace
@@ -43,7 +43,7 @@ std::string examples_figure(const FeatureView& view, const ExampleOptions& examp
   draw_header(canvas, str("Feature ", view.feature),
               view.examples.empty()
                   ? "Where it fires most"
-                  : str("The ", view.examples.size(), view.examples.size() == 1 ? " row" : " rows",
+                  : str("The ", counted(static_cast<std::int64_t>(view.examples.size()), "row"),
                         " where it fires most"));
   if (view.examples.empty()) {
     canvas.empty_panel({0.35, 0.9, 10.15, 2.7}, never_fires(*view.stats));
@@ -65,8 +65,8 @@ std::string dashboard_figure(const FeatureView& view, const VisualizerOptions& o
   Canvas canvas(13.0, 7.55, options);
   const Theme& colors = canvas.colors();
   draw_header(canvas, str("Feature ", view.feature),
-              str("One of ", with_commas(view.stats->d_sae()), " features, over ",
-                  with_commas(view.stats->rows()), view.stats->rows() == 1 ? " row" : " rows"));
+              str("One of ", counted(view.stats->d_sae(), "feature"), ", over ",
+                  counted(view.stats->rows(), "row")));
   draw_tiles(canvas, {0.35, 0.84, 12.65, 1.38}, feature_tiles(view, true));
 
   const auto title = [&](double x, double y, const char* words) {

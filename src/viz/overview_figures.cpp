@@ -27,7 +27,7 @@ double median(std::vector<double> values) {
 Axis count_axis(double most) {
   Axis y;
   y.high = std::max(1.0, most * 1.08);
-  y.ticks = linear_ticks(0, y.high, most < 5 ? std::max(1, static_cast<int>(most)) : 5);
+  y.ticks = integer_ticks(0, y.high, 5);
   y.grid = true;
   return y;
 }
@@ -77,9 +77,7 @@ void curve_panel(Canvas& canvas, const Box& frame, const std::string& title,
   Axis x;
   x.low = epochs > 1 ? 1 : 0;
   x.high = epochs > 1 ? static_cast<double>(epochs) : 2;
-  for (Tick& tick : linear_ticks(x.low, x.high, std::min<int>(8, static_cast<int>(epochs)))) {
-    if (std::abs(tick.at - std::round(tick.at)) < 1e-9) x.ticks.push_back(std::move(tick));
-  }
+  x.ticks = integer_ticks(x.low, x.high, 8);
   first.dots = second.dots = epochs <= 20;
   const bool both = !second.points.empty();
   canvas.panel(frame, x, y, {}, {first, second});
@@ -134,9 +132,10 @@ std::string density_figure(const FeatureStats& stats, std::int64_t bins, bool lo
   const auto total = static_cast<double>(std::max<std::int64_t>(stats.d_sae(), 1));
   const auto count = static_cast<std::int64_t>(alive.size());
   const double middle = median(alive);
-  draw_header(canvas, "Feature density",
-              str("How often the ", with_commas(stats.d_sae()), " features fire, over ",
-                  with_commas(stats.rows()), stats.rows() == 1 ? " row" : " rows"));
+  draw_header(
+      canvas, "Feature density",
+      str("How often ", counted(stats.d_sae(), "feature"), stats.d_sae() == 1 ? " fires" : " fire",
+          ", over ", counted(stats.rows(), "row")));
   draw_tiles(
       canvas, {0.35, 0.84, 7.65, 1.38},
       {{"ACTIVE", str(with_commas(count), "  (", percent(static_cast<double>(count) / total), ")")},
@@ -149,7 +148,7 @@ std::string density_figure(const FeatureStats& stats, std::int64_t bins, bool lo
     canvas.empty_panel({0.35, 1.6, 7.65, 4.85}, stats.rows() == 0
                                                     ? "There are no rows."
                                                     : str("No feature fires on any of these ",
-                                                          with_commas(stats.rows()), " rows."));
+                                                          counted(stats.rows(), "row"), "."));
     return canvas.render();
   }
   std::vector<double> counts(static_cast<std::size_t>(bins), 0.0);
@@ -221,8 +220,8 @@ std::string top_features_figure(const FeatureStats& stats,
   }
   draw_header(canvas, key_title(key), subtitle);
   if (features.empty()) {
-    canvas.empty_panel({0.35, 0.9, 10.15, 2.7}, str("No feature fires on any of these ",
-                                                    with_commas(stats.rows()), " rows."));
+    canvas.empty_panel({0.35, 0.9, 10.15, 2.7},
+                       str("No feature fires on any of these ", counted(stats.rows(), "row"), "."));
     return canvas.render();
   }
   const auto score = [&](std::int64_t f) {

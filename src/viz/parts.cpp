@@ -46,9 +46,9 @@ void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stat
                       std::int64_t feature, std::int64_t bins, bool log_y) {
   const ActivationHistogram histogram = stats.histogram(feature, bins);
   if (histogram.counts.empty()) {
-    canvas.empty_panel(frame, stats.rows() == 0 ? "There are no rows."
-                                                : str("Never fires on these ",
-                                                      with_commas(stats.rows()), " rows."));
+    canvas.empty_panel(
+        frame, stats.rows() == 0 ? "There are no rows."
+                                 : str("Never fires on these ", counted(stats.rows(), "row"), "."));
     return;
   }
   const auto most =
@@ -62,7 +62,7 @@ void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stat
     y.ticks = log_ticks(1, y.high, 6);
   } else {
     y.high = std::max(1.0, most * 1.05);
-    y.ticks = linear_ticks(0, y.high, most < 5 ? static_cast<int>(most) : 5);
+    y.ticks = integer_ticks(0, y.high, 5);
   }
   const double end = histogram.width * static_cast<double>(histogram.counts.size());
   Axis x;
@@ -107,7 +107,7 @@ void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weigh
   Axis y;
   y.high = most * 1.05;
   if (labels) {
-    y.ticks = linear_ticks(0, y.high, most < 4 ? static_cast<int>(most) : 4);
+    y.ticks = integer_ticks(0, y.high, 4);
     y.grid = true;
   }
   std::vector<Bar> bars;

@@ -47,17 +47,25 @@ std::string tick_label(double value, double step) {
   return value < 0 ? "\u2212" + text : text;
 }
 
-}  // namespace
-
-std::vector<Tick> linear_ticks(double low, double high, int count) {
+std::vector<Tick> ticks_by(double low, double high, double step) {
   std::vector<Tick> ticks;
-  if (!(high > low) || !std::isfinite(high - low)) return ticks;
-  const double step = round_step((high - low) / std::max(count, 1));
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1.0) {
     ticks.push_back({i * step, tick_label(i * step, step)});
     if (ticks.size() > 50) break;
   }
   return ticks;
+}
+
+}  // namespace
+
+std::vector<Tick> linear_ticks(double low, double high, int count) {
+  if (!(high > low) || !std::isfinite(high - low)) return {};
+  return ticks_by(low, high, round_step((high - low) / std::max(count, 1)));
+}
+
+std::vector<Tick> integer_ticks(double low, double high, int count) {
+  if (!(high > low) || !std::isfinite(high - low)) return {};
+  return ticks_by(low, high, std::max(1.0, round_step((high - low) / std::max(count, 1))));
 }
 
 std::vector<Tick> log_ticks(double low, double high, int count) {
@@ -73,12 +81,6 @@ std::vector<Tick> log_ticks(double low, double high, int count) {
     ticks.push_back({std::pow(10.0, e), label});
   }
   return ticks;
-}
-
-double round_up(double value) {
-  if (!(value > 0) || !std::isfinite(value)) return 1.0;
-  const double step = round_step(value / 5);
-  return std::ceil(value / step - 1e-9) * step;
 }
 
 std::string with_commas(std::int64_t value) {
@@ -116,6 +118,10 @@ std::string percent(double fraction) {
   if (value >= 10) return print("%.1f", value) + " %";
   if (value >= 0.01) return print("%.2f", value) + " %";
   return print("%.2g", value) + " %";
+}
+
+std::string counted(std::int64_t count, const std::string& noun) {
+  return with_commas(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
 }  // namespace drrik::detail

@@ -14,11 +14,11 @@ struct Tick {
 
 /// About `count` round numbers over [low, high].
 std::vector<Tick> linear_ticks(double low, double high, int count);
+/// The same, whole numbers only.
+std::vector<Tick> integer_ticks(double low, double high, int count);
 /// Powers of ten within [low, high] (thinned to about `count`), labelled 10⁻³ below 0.01 and above
 /// 9999.
 std::vector<Tick> log_ticks(double low, double high, int count);
-/// Smallest of the round numbers of linear_ticks that is >= value; 1 for 0.
-double round_up(double value);
 
 /// "1,234,567".
 std::string with_commas(std::int64_t value);
@@ -26,5 +26,7 @@ std::string with_commas(std::int64_t value);
 std::string short_number(double value);
 /// "0.42 %", "12.3 %", "100 %".
 std::string percent(double fraction);
+/// "1 row", "2,000 rows".
+std::string counted(std::int64_t count, const std::string& noun);
 
 }  // namespace drrik::detail
