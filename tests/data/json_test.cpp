@@ -1,0 +1,164 @@
+#include "data/data_testing.h"
+#include "data/utf8.h"
+
+namespace drrik {
+namespace {
+
+using testing::expect_data_error;
+using testing::rows_of;
+using testing::Texts;
+
+TEST(JsonLines, ReadsObjectsAndStrings) {
+  const std::string file =
+      "\xEF\xBB\xBF{\"text\": \"a\\n\\u00e9\\ud83d\\ude00\", \"n\": {\"text\": \"not me\"}}\r\n"
+      "\n"
+      "  \n"
+      "{\"n\": 1, \"text\": null}\n"
+      "{\"n\": 2}\n"
+      "\"bare\"\n"
+      "{\"text\": \"\"}";
+  const Texts wanted = {"a\n\u00e9\U0001F600", "<none>", "<none>", "bare", ""};
+  for (const std::size_t most : {1U, 3U, 1000U}) {
+    EXPECT_EQ(rows_of(open_json_lines, file, {}, most), wanted) << most;
+  }
+}
+
+TEST(JsonLines, FindsTheColumn) {
+  EXPECT_EQ(rows_of(open_json_lines, R"({"body": "x", "n": 1})"), (Texts{"x"}));
+  expect_data_error("line 1: no column 'text'; there are: a, b; name the one",
+                    [] { rows_of(open_json_lines, R"({"a": "x", "b": "y"})"); });
+  expect_data_error("there are: none", [] { rows_of(open_json_lines, "{}"); });
+  RowOptions options;
+  options.text_column = "tekst";
+  expect_data_error("did you mean 'text'?",
+                    [&] { rows_of(open_json_lines, R"({"text": "x"})", options); });
+}
+
+TEST(JsonLines, NamesTheLineOfAMistake) {
+  for (const char* bad : {"{\"text\": \"a\"", "{\"text\": \"a\"} x", "{text: 1}", "{\"text\": 1x}",
+                          "[}", "nul", "{\"text\": \"\\x\"}"}) {
+    expect_data_error("line 3: malformed JSON", [&] {
+      rows_of(open_json_lines, str("{\"text\": \"a\"}\n\n", bad, "\n{\"text\": \"b\"}\n"));
+    });
+  }
+  expect_data_error("line 2: column 'text' is a number, wanted a string",
+                    [] { rows_of(open_json_lines, "{\"text\": \"a\"}\n{\"text\": 5}\n"); });
+  expect_data_error("line 1: the row is an array", [] { rows_of(open_json_lines, "[1]\n"); });
+}
+
+TEST(JsonLines, BoundsALineAndNesting) {
+  RowOptions options;
+  options.max_row_bytes = 100;
+  expect_data_error("line 2 has", [&] {
+    rows_of(open_json_lines, "{\"text\":\"a\"}\n\"" + std::string(200, 'x') + "\"\n", options);
+  });
+  // Never read as a whole: the buffer holds at most twice the bound and a first megabyte.
+  options.max_row_bytes = std::size_t{2} << 20;
+  expect_data_error("more than", [&] {
+    rows_of(open_json_lines, std::string(std::size_t{8} << 20, ' '), options, 1 << 16);
+  });
+  expect_data_error("malformed JSON",
+                    [] { rows_of(open_json_lines, std::string(100'000, '['), {}, 1000); });
+}
+
+TEST(JsonLines, MendsWhatSimdjsonRefuses) {
+  const auto reader = open_json_lines(
+      std::make_unique<testing::DrippingStream>(
+          "{\"text\": \"b\xFFz\"}\n{\"text\": \"\\ud83d!\"}\n{\"text\": \"\\\\ud83d\"}\n", 5),
+      RowOptions());
+  Row row;
+  ASSERT_TRUE(reader->next(row));
+  EXPECT_TRUE(row.mended);
+  EXPECT_EQ(row.text, "b\xEF\xBF\xBDz");
+  ASSERT_TRUE(reader->next(row));
+  EXPECT_TRUE(row.mended);
+  EXPECT_EQ(row.text, "\xEF\xBF\xBD!");
+  ASSERT_TRUE(reader->next(row));
+  EXPECT_FALSE(row.mended);
+  EXPECT_EQ(row.text, "\\ud83d");
+}
+
+TEST(JsonFile, ReadsArraysObjectsAndWrappers) {
+  const std::pair<const char*, Texts> cases[] = {
+      {R"([{"text": "a"}, {"text": "]}\"["}, {"text": null}, "b"])", {"a", "]}\"[", "<none>", "b"}},
+      {R"([ "a" , "b" ])", {"a", "b"}},
+      {R"( [] )", {}},
+      {R"({"text": "a"})", {"a"}},
+      {R"({"text": "a"} {"text": "b"})", {"a", "b"}},
+      {"{\"text\": \"a\"}\n{\"text\": \"b\"}\n", {"a", "b"}},
+      {R"({"text": ["a", null, "b"], "n": [1, 2, 3]})", {"a", "<none>", "b"}},
+      {R"({"data": [{"text": "a"}, {"text": "b"}], "version": 1})", {"a", "b"}},
+      {R"({"version": 1, "data": [{"text": "a"}, {"text": "b"}]})", {"a", "b"}},
+      {R"({"version": 1, "data": ["a", "b"]})", {"a", "b"}},
+      {R"({"data": [1], "text": "a"})", {"a"}},
+      {"\xEF\xBB\xBF[\"a\"]", {"a"}},
+      {"", {}},
+      {" \n", {}},
+  };
+  for (const auto& [file, wanted] : cases) {
+    for (const std::size_t most : {1U, 4U, 1000U}) {
+      EXPECT_EQ(rows_of(open_json, file, {}, most), wanted) << file;
+    }
+  }
+}
+
+TEST(JsonFile, RefusesBrokenStructure) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"[{\"text\": \"a\"}", "the array has no end"},
+      {"[{\"text\": \"a\"},\n]", "line 2: wanted a value after ','"},
+      {"[{\"text\": \"a\"}\n{\"text\": \"b\"}]", "line 2: wanted ',' or ']'"},
+      {"[\"a\"] x", "text after the array"},
+      {"[\"a\",\n\"b]", "line 2: malformed JSON"},
+      {"[", "the array has no end"},
+      {"{\"text\": \"a\"", "malformed JSON"},
+      {"{\"text\": [1]}", "the row is a number"},
+      {"[}]", "malformed JSON"},
+      {"[,]", "malformed JSON"},
+      {"}", "malformed JSON"},
+      {"[nul]", "malformed JSON"},
+      {"[{\"a\": \"x\", \"b\": \"y\"}]", "no column 'text'"},
+      {"{\"data\": [{\"text\": \"a\"}", "the array has no end"},
+  };
+  for (const auto& [file, part] : cases) {
+    expect_data_error(part, [&] { rows_of(open_json, file); });
+  }
+}
+
+TEST(JsonFile, BoundsAValue) {
+  RowOptions options;
+  options.max_row_bytes = 100;
+  expect_data_error("line 1: a value has more than 100 bytes",
+                    [&] { rows_of(open_json, "[\"" + std::string(200, 'x') + "\"]", options); });
+  Texts many;
+  std::string file = "[";
+  for (int i = 0; i < 1000; ++i) {
+    many.push_back(str("text ", i));
+    file += str(i > 0 ? "," : "", "{\"text\": \"text ", i, "\"}\n");
+  }
+  EXPECT_EQ(rows_of(open_json, file + "]", options), many);
+}
+
+TEST(Utf8, MendsEveryMaximalBrokenSequence) {
+  // Expected: Python's bytes.decode("utf-8", "replace").
+  const std::string r = "\xEF\xBF\xBD";
+  const std::pair<std::string, std::string> cases[] = {
+      {"ok", "ok"},
+      {"\xC0\xAF", r + r},
+      {"\xE0\x80\xAF", r + r + r},
+      {"\xED\xA0\x80", r + r + r},
+      {"\xF0\x9F\x98", r},
+      {"\xF0\x9F\x98\x80", "\U0001F600"},
+      {"\xF0\x9F\x98x", r + "x"},
+      {"\xF4\x90\x80\x80", r + r + r + r},
+      {"a\x80\xE4\xB8\xADz", "a" + r + "\u4e2dz"},
+      {"\xE4\xB8", r},
+  };
+  for (const auto& [broken, wanted] : cases) {
+    EXPECT_EQ(mend_utf8(broken), wanted);
+    EXPECT_TRUE(valid_utf8(mend_utf8(broken)));
+    EXPECT_EQ(valid_utf8(broken), broken == wanted);
+  }
+}
+
+}  // namespace
+}  // namespace drrik
