@@ -11,6 +11,10 @@ void parse(const Json& json, std::string_view what, ModelConfig& c) {
   c.n_layers = get_size(json, "num_hidden_layers", what, kMaxLayers);
   c.n_heads = get_size(json, "num_attention_heads", what, kMaxWidth);
   c.n_kv_heads = get_size(json, "num_key_value_heads", what, kMaxWidth, c.n_heads);
+  if (c.d_model % c.n_heads != 0 && !find_member(json, "head_dim", what)) {
+    throw_data(what, ": 'hidden_size' is ", c.d_model,
+               ", wanted a multiple of 'num_attention_heads' (", c.n_heads, ") or a 'head_dim'");
+  }
   c.head_dim = get_size(json, "head_dim", what, kMaxWidth, c.d_model / c.n_heads);
   c.d_mlp = get_size(json, "intermediate_size", what, kMaxWidth);
   c.max_positions = get_size(json, "max_position_embeddings", what, kMaxPositions, 2048);

@@ -110,7 +110,7 @@ TEST(ModelConfig, RefusesWhatItCannotRun) {
       {R"(, "vocab_size": 4611686018427387904)", "'vocab_size'"},
       {R"(, "num_key_value_heads": 3)", "n_kv_heads (3)"},
       {R"(, "num_key_value_heads": 0)", "'num_key_value_heads' is 0"},
-      {R"(, "num_attention_heads": 65)", "head_dim"},
+      {R"(, "num_attention_heads": 65)", "wanted a multiple of 'num_attention_heads' (65)"},
       {R"(, "num_attention_heads": 4194304, "head_dim": 4194304)", "n_heads * head_dim"},
       {R"(, "intermediate_size": 0)", "'intermediate_size' is 0"},
       {R"(, "max_position_embeddings": 0)", "'max_position_embeddings' is 0"},

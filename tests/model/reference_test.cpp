@@ -98,8 +98,8 @@ TEST_P(ReferenceModel, LoadsOnlyTheLayersNeeded) {
             Model::load(data_folder(GetParam())).weight_bytes_per_token());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ReferenceModel, testing::ValuesIn(kModels), [](const auto& info) {
-  std::string name = info.param;
+INSTANTIATE_TEST_SUITE_P(All, ReferenceModel, testing::ValuesIn(kModels), [](const auto& test) {
+  std::string name = test.param;
   for (char& c : name) c = c == '-' ? '_' : c;
   return name;
 });
@@ -119,7 +119,7 @@ TEST(Comparator, RefusesWhatIsWrong) {
 
 TEST(Hooks, NamesRoundTrip) {
   for (const std::string& name : hook_names()) EXPECT_EQ(hook_name(parse_hook(name)), name);
-  const auto [kind, text] = test::error_of([] { parse_hook("mlp_uot"); });
+  const auto [kind, text] = test::error_of([] { parse_hook("mlp_outt"); });
   EXPECT_EQ(kind, ErrorKind::kUsage);
   EXPECT_NE(text.find("did you mean 'mlp_out'"), std::string::npos) << text;
 }
