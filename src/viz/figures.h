@@ -36,11 +36,6 @@ void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weigh
 void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, double font,
                      const char* color);
 
-/// One row of a list of examples.
-struct ExampleRow {
-  FeatureExample example;
-  RowLabel label;
-};
 struct ExampleLayout {
   double left = 0;         ///< Of the bars.
   double bar_width = 0;    ///< Of the strongest.
@@ -51,15 +46,15 @@ struct ExampleLayout {
   bool show_text = true;
 };
 /// Draws rows from `top` on; returns where they end.
-double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& rows,
+double draw_examples(Canvas& canvas, double top, const std::vector<LabelledExample>& rows,
                      const ExampleLayout& layout);
 
 /// Everything a figure of one feature shows.
 struct FeatureView {
   const FeatureStats* stats = nullptr;
   std::int64_t feature = 0;
-  std::vector<float> decoder;        ///< [d]
-  std::vector<ExampleRow> examples;  ///< Strongest first.
+  std::vector<float> decoder;             ///< [d]
+  std::vector<LabelledExample> examples;  ///< Strongest first.
 };
 
 std::string density_figure(const FeatureStats& stats, std::int64_t bins, bool log_scale,
@@ -70,7 +65,7 @@ std::string curves_figure(const TrainingCurves& curves, const VisualizerOptions&
 /// `examples`: the strongest row of each feature.
 std::string top_features_figure(const FeatureStats& stats,
                                 const std::vector<std::int64_t>& features,
-                                const std::vector<ExampleRow>& examples, FeatureStats::Key key,
+                                const std::vector<LabelledExample>& examples, FeatureStats::Key key,
                                 std::int64_t asked, const VisualizerOptions& options);
 std::string examples_figure(const FeatureView& view, const ExampleOptions& example_options,
                             const VisualizerOptions& options);

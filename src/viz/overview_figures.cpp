@@ -207,7 +207,7 @@ std::string curves_figure(const TrainingCurves& curves, const VisualizerOptions&
 
 std::string top_features_figure(const FeatureStats& stats,
                                 const std::vector<std::int64_t>& features,
-                                const std::vector<ExampleRow>& examples, FeatureStats::Key key,
+                                const std::vector<LabelledExample>& examples, FeatureStats::Key key,
                                 std::int64_t asked, const VisualizerOptions& options) {
   const auto count = static_cast<double>(features.size());
   const double step = 0.34;

@@ -133,7 +133,7 @@ void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, 
   canvas.text(x, y, line.text, {font, color, HAlign::kLeft, false, true});
 }
 
-double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& rows,
+double draw_examples(Canvas& canvas, double top, const std::vector<LabelledExample>& rows,
                      const ExampleLayout& layout) {
   const Theme& colors = canvas.colors();
   const double column = canvas.column_width(layout.font);
@@ -142,11 +142,11 @@ double draw_examples(Canvas& canvas, double top, const std::vector<ExampleRow>& 
   const auto columns =
       std::max<std::int64_t>(8, static_cast<std::int64_t>((layout.right - text_left) / column));
   double strongest = 0.0;
-  for (const ExampleRow& row : rows) {
+  for (const LabelledExample& row : rows) {
     strongest = std::max(strongest, static_cast<double>(row.example.value));
   }
   double y = top;
-  for (const ExampleRow& row : rows) {
+  for (const LabelledExample& row : rows) {
     std::vector<LabelLine> lines;
     if (layout.show_text) {
       lines = layout_label(fit_label(row.label, layout.max_text), columns, layout.lines);

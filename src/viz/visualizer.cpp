@@ -45,7 +45,7 @@ struct FeatureVisualizer::Impl {
     return *stats;
   }
 
-  detail::ExampleRow label(const FeatureExample& example) const {
+  LabelledExample label(const FeatureExample& example) const {
     return {example, labeler(example.row)};
   }
 
@@ -99,6 +99,10 @@ void FeatureVisualizer::set_training_curves(TrainingCurves curves) {
 
 const FeatureStats& FeatureVisualizer::stats() { return impl_->collect(10); }
 
+std::vector<LabelledExample> FeatureVisualizer::examples(std::int64_t feature, std::int64_t k) {
+  return impl_->view(feature, k).examples;
+}
+
 Figure FeatureVisualizer::plot_feature_density(std::int64_t bins, bool log_scale) {
   return impl_->save("feature_density",
                      detail::density_figure(stats(), bins, log_scale, impl_->options));
@@ -125,7 +129,7 @@ Figure FeatureVisualizer::plot_top_features(std::int64_t n, const std::string& b
   if (n < 1 || n > 200) throw_usage("top features: got ", n, ", wanted 1 to 200");
   const FeatureStats& collected = stats();
   const std::vector<std::int64_t> features = collected.top_features(n, key);
-  std::vector<detail::ExampleRow> examples;
+  std::vector<LabelledExample> examples;
   for (const std::int64_t feature : features) {
     examples.push_back(impl_->label(collected.examples(feature).front()));
   }

@@ -51,6 +51,12 @@ struct ExampleOptions {
   std::int64_t max_text_length = 200;  ///< Characters of each text, the token's context included.
 };
 
+/// A row on which a feature fires, with what the row stands for.
+struct LabelledExample {
+  FeatureExample example;
+  RowLabel label;
+};
+
 /// The autoencoder and the rows must outlive it. Not thread-safe. Rows are read in one pass when
 /// the first figure needs them, and memory does not grow with their number.
 class FeatureVisualizer {
@@ -70,6 +76,8 @@ class FeatureVisualizer {
   void set_training_curves(TrainingCurves curves);
 
   const FeatureStats& stats();
+  /// A feature's k strongest rows with their texts, strongest first. Throws Error(usage).
+  std::vector<LabelledExample> examples(std::int64_t feature, std::int64_t k = 10);
 
   /// Histogram of the densities of living features; log-spaced bins from 1e-8 to 1 (the axis starts
   /// where the data do), or equal ones. feature_density.png
