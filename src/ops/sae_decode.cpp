@@ -1,7 +1,6 @@
 // Decoding, residual and feature gradient over active entries, row by row.
 
-#include <algorithm>
-#include <cmath>
+#include <vector>
 
 #include "drrik/base/threads.h"
 #include "drrik/ops/sae_kernels.h"
@@ -115,13 +114,13 @@ void check_decoder(MatView<const float> decoder, std::span<const float> bias, st
 
 }  // namespace
 
-void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder,
-                       std::span<const float> bias, MatView<const float> x, float scale, float l1,
-                       MatView<float> residual_grad, std::span<double> error) {
-  check_decoder(decoder, bias, x.cols());
+void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder, MatView<const float> x,
+                       float scale, float l1, MatView<float> residual_grad, std::span<double> error,
+                       std::span<double> l1_sums) {
+  check_decoder(decoder, {}, x.cols());
   check_same_shape("sae", x, residual_grad);
   if (x.rows() != entries.rows || decoder.rows() != entries.latents ||
-      static_cast<std::int64_t>(error.size()) != x.rows()) {
+      error.size() != at(x.rows()) || l1_sums.size() != at(x.rows())) {
     throw_data("sae: entries for [", entries.rows, ", ", entries.latents, "], rows ", shape_of(x),
                ", decoder ", shape_of(decoder));
   }
@@ -132,21 +131,32 @@ void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder,
       const std::int64_t first = entries.row_start[at(r)];
       const std::int64_t n = entries.row_start[at(r + 1)] - first;
       if (values.size() < at(n)) values.resize(at(2 * n));
+      double l1_sum = 0.0;
       for (std::int64_t e = 0; e < n; ++e) {
-        values[at(e)] = entries.value[at(entries.position[at(first + e)])];
+        const float value = entries.value[at(entries.position[at(first + e)])];
+        values[at(e)] = value;
+        l1_sum += static_cast<double>(value);
       }
+      l1_sums[at(r)] = l1_sum;
       const std::int32_t* latent = entries.latent.data() + first;
       float* g = residual_grad.row_ptr(r);
       HWY_DYNAMIC_DISPATCH(WeightedRows)
-      (decoder.data(), decoder.stride(), latent, values.data(), n,
-       bias.empty() ? nullptr : bias.data(), d, g);
+      (decoder.data(), decoder.stride(), latent, values.data(), n, nullptr, d, g);
       error[at(r)] = HWY_DYNAMIC_DISPATCH(Residual)(g, x.row_ptr(r), d, scale);
-      if (std::isnan(l1)) continue;
       HWY_DYNAMIC_DISPATCH(Dots)
       (decoder.data(), decoder.stride(), latent, n, g, d, l1, values.data());
       for (std::int64_t e = 0; e < n; ++e) {
         entries.grad[at(entries.position[at(first + e)])] = values[at(e)];
       }
+    }
+  });
+}
+
+void sae_residual(MatView<float> y, MatView<const float> x, float scale, std::span<double> error) {
+  check_same_shape("sae", MatView<const float>(y), x);
+  parallel_for(y.rows(), row_grain(y.cols()), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      error[at(r)] = HWY_DYNAMIC_DISPATCH(Residual)(y.row_ptr(r), x.row_ptr(r), y.cols(), scale);
     }
   });
 }

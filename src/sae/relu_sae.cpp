@@ -39,7 +39,8 @@ struct RowSums {
 };
 
 // Reconstructs tile by tile, over active entries where they are few.
-void sum_rows_of(const ReluSae& sae, MatView<const float> x, RowSums& sums) {
+void sum_rows_of(const ReluSae& sae, MatView<const float> x, RowSums& sums,
+                 std::vector<std::int64_t>* active_rows = nullptr) {
   sums.error.assign(at(x.rows()), 0.0);
   sums.l1.assign(at(x.rows()), 0.0);
   sums.active.assign(at(x.rows()), 0);
@@ -54,6 +55,9 @@ void sum_rows_of(const ReluSae& sae, MatView<const float> x, RowSums& sums) {
         const auto xhat = reconstruction.mutable_mat<float>().rows_range(0, xc.rows());
         SparseRows rows;
         append_active(pre, sae.encoder_bias(), rows);
+        if (active_rows != nullptr) {
+          for (const std::int32_t latent : rows.latent) ++(*active_rows)[at(latent)];
+        }
         // A product beats the sparse sum when more than about one entry in eight is active.
         const bool dense = rows.row_start.back() * 8 > pre.rows() * h;
         if (dense) {
@@ -179,11 +183,14 @@ void ReluSae::forward(MatView<const float> x, MatView<float> reconstruction,
   decode(features, reconstruction);
 }
 
-SaeLoss ReluSae::loss(MatView<const float> x) const {
+SaeLoss ReluSae::loss(MatView<const float> x, std::vector<std::int64_t>* active_rows) const {
   check_width(x.cols(), d_in(), "activations");
   if (x.rows() == 0) throw_data("sae: the loss of no rows");
+  if (active_rows != nullptr) {
+    check_width(static_cast<std::int64_t>(active_rows->size()), d_sae(), "activity counts");
+  }
   RowSums sums;
-  sum_rows_of(*this, x, sums);
+  sum_rows_of(*this, x, sums, active_rows);
   SaeLoss out;
   for (std::size_t r = 0; r < sums.error.size(); ++r) {
     out.mse += sums.error[r];

@@ -57,12 +57,15 @@ void sae_mask_dense(MatView<const float> f_t, float l1, MatView<float> grad_t,
 /// Makes the order by row from the order by latent. O(count).
 void sae_group_by_row(ActiveEntries& entries);
 
-/// Row by row: x̂ = Σ f D + bias; residual_grad = scale · (x̂ − x); grad = residual_grad · D + l1 for
-/// every active entry (skipped when l1 is NaN). bias [d] or empty.
-/// error[r] = Σ (x̂ − x)² of row r. residual_grad [B, d] must not alias x.
-void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder,
-                       std::span<const float> bias, MatView<const float> x, float scale, float l1,
-                       MatView<float> residual_grad, std::span<double> error);
+/// Row by row: residual_grad = scale · (Σ f D − x); grad = residual_grad · D + l1 for every active
+/// entry; error[r] = Σ (Σ f D − x)², l1_sums[r] = Σ f of row r. With x centred by the tied bias
+/// this is the residual of the reconstruction. residual_grad [B, d] must not alias x.
+void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder, MatView<const float> x,
+                       float scale, float l1, MatView<float> residual_grad, std::span<double> error,
+                       std::span<double> l1_sums);
+
+/// The dense counterpart of its second step: y = scale · (y − x) in place, error[r] = Σ (y − x)².
+void sae_residual(MatView<float> y, MatView<const float> x, float scale, std::span<double> error);
 
 /// out[r] = Σ value · decoder[latent] + bias for rows given as compressed rows.
 void sae_decode_rows(std::span<const std::int64_t> row_start, std::span<const std::int32_t> latent,

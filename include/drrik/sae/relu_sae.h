@@ -89,8 +89,9 @@ class ReluSae final : public Sae {
   /// x [n, d] -> reconstruction [n, d], features [n, h]. Throws Error(data) when widths differ.
   void forward(MatView<const float> x, MatView<float> reconstruction,
                MatView<float> features) const;
-  /// Streams: never stores [n, h]. Throws Error(data) without rows.
-  SaeLoss loss(MatView<const float> x) const;
+  /// Streams: never stores [n, h]. Adds to (*active_rows)[j], [h], the rows on which latent j is
+  /// active when it is given. Throws Error(data) without rows.
+  SaeLoss loss(MatView<const float> x, std::vector<std::int64_t>* active_rows = nullptr) const;
   /// Loss and every gradient by the plain formulas, dense. For checks and small problems.
   SaeLoss gradients(MatView<const float> x, ReluSaeGradients& out) const;
 
