@@ -40,6 +40,26 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
   }
 }
 
+// gnuplot leaves '>' in texts, which ends an XML document's patience after "]]", and lets runs of
+// blanks collapse, which would move what stands behind a text from its place.
+std::string tidy_svg(const std::string& svg) {
+  constexpr std::string_view kOpen = "<text>";
+  constexpr std::string_view kClose = "</text>";
+  std::string out;
+  std::size_t at = 0;
+  for (;;) {
+    const std::size_t begin = svg.find(kOpen, at);
+    const std::size_t end = svg.find(kClose, begin);
+    if (begin == std::string::npos || end == std::string::npos) break;
+    out += svg.substr(at, begin - at) + "<text xml:space=\"preserve\">";
+    std::string words = svg.substr(begin + kOpen.size(), end - begin - kOpen.size());
+    replace_all(words, ">", "&gt;");
+    out += words;
+    at = end;
+  }
+  return out + svg.substr(at);
+}
+
 }  // namespace
 
 // Blue and orange are told apart with every common colour blindness, and in grey.
@@ -167,6 +187,7 @@ std::string Canvas::render() const {
       "plot NaN notitle\nunset label\nunset object\n", panels_, "unset multiplot\nset output\n");
   std::string bytes = run_gnuplot(script, name);
   if (svg) {
+    bytes = tidy_svg(bytes);
     // The svg terminal writes the face's name as it stands.
     replace_all(bytes, "font-family=\"DejaVu Sans:Bold\"",
                 "font-family=\"DejaVu Sans, Verdana, sans-serif\" font-weight=\"bold\"");

@@ -149,15 +149,27 @@ std::string run_gnuplot(std::string_view script, const std::string& output_name,
 }
 
 std::string gnuplot_string(std::string_view text) {
-  std::string out = "'";
+  // Double quotes with everything that could mean something as an octal escape, which gnuplot
+  // resolves after all its substitutions. (Its single-quoted strings cannot hold a quote at the
+  // start, or two in a row, whatever the manual says of doubling them.)
+  std::string out = "\"";
   for (const char c : text) {
-    if (c == '\'') {
-      out += "''";
+    const auto byte = static_cast<unsigned char>(c);
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                       c == ' ' || c == '.' || c == ',' || c == '-' || c == '(' || c == ')' ||
+                       byte >= 0x80;
+    if (plain) {
+      out += c;
+    } else if (byte < 0x20 || byte == 0x7F) {
+      out += ' ';
     } else {
-      out += c == '\n' || c == '\r' || c == '\0' ? ' ' : c;
+      out += '\\';
+      out += static_cast<char>('0' + (byte >> 6U));
+      out += static_cast<char>('0' + (byte >> 3U & 7U));
+      out += static_cast<char>('0' + (byte & 7U));
     }
   }
-  return out + "'";
+  return out + '"';
 }
 
 std::vector<std::pair<std::int32_t, std::int32_t>> parse_font_list(std::string_view lines) {

@@ -28,8 +28,8 @@ std::string drawable_text(std::string_view text);
 /// The union of fc-list's lines "format|color|charset"; fonts that pango cannot use are left out.
 std::vector<std::pair<std::int32_t, std::int32_t>> parse_font_list(std::string_view lines);
 
-/// `text` as a gnuplot string that nothing in it can end or expand: single quotes, doubled inside.
-/// Line ends, which such a string cannot hold, become spaces.
+/// `text` as a gnuplot string that nothing in it can end or expand. Control characters become
+/// spaces.
 std::string gnuplot_string(std::string_view text);
 
 }  // namespace drrik::detail

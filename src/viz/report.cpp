@@ -36,6 +36,7 @@ tr:first-child td{border-top:0}
 td:first-child{color:var(--muted);padding-right:16px;width:44%}
 td:last-child{font-variant-numeric:tabular-nums;text-align:right}
 figure{margin:0}
+.full{grid-column:1/-1}
 figure img{display:block;width:100%;height:auto;border-radius:6px;background:#fff}
 figcaption{color:var(--muted);font-size:13px;margin-top:10px}
 .head{display:flex;flex-wrap:wrap;gap:4px 14px;align-items:baseline;margin-bottom:10px}
@@ -121,8 +122,7 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
-std::string data_uri(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path, std::uint64_t{64} << 20U);
+std::string data_uri(const std::filesystem::path& path, const std::string& bytes) {
   const char* type = nullptr;
   if (bytes.starts_with("\x89PNG\r\n\x1a\n")) type = "image/png";
   if (bytes.starts_with("<?xml") || bytes.starts_with("<svg")) type = "image/svg+xml";
@@ -138,9 +138,23 @@ std::string table_html(const ReportTable& table) {
   return out + "</table></section>\n";
 }
 
+// Width over height of a PNG, whose header has them; 1 for others.
+double aspect(const std::string& png) {
+  if (png.size() < 24 || png[0] != '\x89') return 1.0;
+  const auto word = [&](std::size_t at) {
+    double value = 0.0;
+    for (std::size_t i = at; i < at + 4; ++i)
+      value = value * 256 + static_cast<unsigned char>(png[i]);
+    return value;
+  };
+  return word(20) > 0 ? word(16) / word(20) : 1.0;
+}
+
 std::string figure_html(const ReportFigure& figure) {
-  std::string out = "<figure class=\"card\"><img alt=\"" + escape(figure.title) + "\" src=\"" +
-                    data_uri(figure.path) + "\">";
+  const std::string bytes = read_file(figure.path, std::uint64_t{64} << 20U);
+  std::string out =
+      str("<figure class=\"card", aspect(bytes) > 1.7 ? " full" : "", "\"><img alt=\"",
+          escape(figure.title), "\" src=\"", data_uri(figure.path, bytes), "\">");
   if (!figure.caption.empty()) out += "<figcaption>" + escape(figure.caption) + "</figcaption>";
   return out + "</figure>\n";
 }
@@ -151,13 +165,20 @@ std::string example_html(const LabelledExample& row, double strongest) {
                           : 0.0;
   const auto hundredths = static_cast<int>(part * 100);
   const RowLabel label = detail::fit_label(row.label, kContext);
-  std::string text = escape(label.before);
-  if (!label.token.empty()) {
+  // Blanks around the token stay outside the colour, unless there is nothing else.
+  const std::string& token = label.token;
+  const std::size_t begin = token.find_first_not_of(' ');
+  const std::size_t end =
+      begin == std::string::npos ? token.size() : token.find_last_not_of(' ') + 1;
+  const std::size_t start = begin == std::string::npos ? 0 : begin;
+  std::string text = escape(label.before + token.substr(0, start));
+  if (!token.empty()) {
     // The stronger the activation, the stronger the colour.
     text += str("<mark style=\"background:rgba(var(--mark),", 0.25 + 0.0065 * hundredths, ")\">",
-                escape(label.token), "</mark>");
+                escape(token.substr(start, end - start)), "</mark>", escape(token.substr(end)));
   }
   text += escape(label.after);
+  if (text.empty()) text = "<span class=\"none\">(no text)</span>";
   return str("<li title=\"row ", row.example.row, "\"><span class=\"value\">",
              detail::short_number(static_cast<double>(row.example.value)),
              "<i style=\"width:", hundredths, "%\"></i></span><span class=\"text\" dir=\"auto\">",

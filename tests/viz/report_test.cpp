@@ -1,0 +1,109 @@
+// The report: well-formed, escaped, complete.
+
+#include "drrik/viz/report.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "drrik/base/error.h"
+#include "viz/fixtures.h"
+#include "viz/xml.h"
+
+namespace drrik {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ScratchFolder;
+using testing::xml_error;
+
+// Void elements closed and the style left out, so that the XML check can read HTML.
+std::string as_xml(std::string html) {
+  const std::size_t style = html.find("<style>");
+  html.erase(style, html.find("</style>") + 8 - style);
+  for (const char* tag : {"<meta", "<img"}) {
+    for (std::size_t at = html.find(tag); at != std::string::npos; at = html.find(tag, at + 1)) {
+      html.insert(html.find('>', at), "/");
+    }
+  }
+  return html;
+}
+
+Report sample_report(const fs::path& folder) {
+  const fs::path picture = folder / "picture.svg";
+  std::ofstream(picture) << "<svg xmlns='http://www.w3.org/2000/svg'/>";
+  Report report;
+  report.title = "A <title> & more";
+  report.summary = "One sentence.";
+  report.tables = {{"Model", {{"model", "demo"}, {"a<b", "\"quoted\" & 'single'"}}}};
+  report.figures = {{"Density", picture, "How often \x01 features <fire>."}};
+  ReportFeature feature;
+  feature.feature = 12;
+  feature.density = 0.25;
+  feature.max_activation = 4.5;
+  feature.note = "densest";
+  feature.examples = {{{4.5F, 3}, {"the old", " sea", " was <calm>\n\xff"}},
+                      {{1.5F, 9}, {"<script>alert(1)</script>", "", ""}},
+                      {{0.5F, 1}, {"", "", ""}}};
+  report.features = {feature, {}};
+  report.steering = {{"Once",
+                      "Feature 12",
+                      {{"baseline", "Once upon <b>"}, {"strength_2.0", "Once\nsea\r\nsea"}}}};
+  report.footer = "drrik run";
+  return report;
+}
+
+TEST(Report, IsWellFormedAndEscaped) {
+  const ScratchFolder folder;
+  const std::string html = render_report(sample_report(folder.path()));
+  EXPECT_EQ(xml_error(as_xml(html)), "");
+  EXPECT_EQ(html.find("<script>"), std::string::npos);
+  EXPECT_NE(html.find("&lt;script&gt;"), std::string::npos);
+  EXPECT_NE(html.find("<title>A &lt;title&gt; &amp; more</title>"), std::string::npos);
+  EXPECT_NE(html.find("&quot;quoted&quot; &amp; &#39;single&#39;"), std::string::npos);
+}
+
+TEST(Report, ShowsWhatItIsGiven) {
+  const ScratchFolder folder;
+  const std::string html = render_report(sample_report(folder.path()));
+  // The token is marked without the blank before it.
+  EXPECT_NE(html.find("the old <mark"), std::string::npos);
+  EXPECT_NE(html.find(">sea</mark>"), std::string::npos);
+  EXPECT_NE(html.find("(no text)"), std::string::npos);
+  EXPECT_NE(html.find("It never fires on these rows."), std::string::npos);
+  EXPECT_NE(html.find("fires on 25.0 % of rows"), std::string::npos);
+  EXPECT_NE(html.find("strength 2.0"), std::string::npos);
+  EXPECT_NE(html.find("<span class=\"prompt\">Once</span>\nsea\nsea"), std::string::npos);
+  // "<svg xmlns='http://www.w3.org/2000/svg'/>" in base 64.
+  EXPECT_NE(html.find("data:image/svg+xml;base64,"
+                      "PHN2ZyB4bWxucz0naHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmcnLz4="),
+            std::string::npos);
+}
+
+TEST(Report, LoadsNothingFromElsewhere) {
+  const ScratchFolder folder;
+  const std::string html = render_report(sample_report(folder.path()));
+  for (const char* sign : {"http:", "https:", "src=\"/", "@import", "url("}) {
+    EXPECT_EQ(html.find(sign), std::string::npos) << sign;
+  }
+}
+
+TEST(Report, IsWritten) {
+  const ScratchFolder folder;
+  const fs::path path = folder.path() / "new" / "report.html";
+  EXPECT_EQ(write_report(sample_report(folder.path()), path), path);
+  EXPECT_GT(fs::file_size(path), 3000U);
+  EXPECT_NE(render_report({}).find("</html>"), std::string::npos);
+}
+
+TEST(Report, RefusesWhatIsNoPicture) {
+  const ScratchFolder folder;
+  Report report = sample_report(folder.path());
+  std::ofstream(folder.path() / "picture.svg") << "text";
+  EXPECT_THROW(render_report(report), Error);
+  report.figures[0].path = folder.path() / "missing.png";
+  EXPECT_THROW(render_report(report), Error);
+}
+
+}  // namespace
+}  // namespace drrik
