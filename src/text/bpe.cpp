@@ -109,60 +109,90 @@ Bpe::Bpe(const Node& node) {
   index_characters();
 }
 
+/// Whether a space mark stands behind another character.
+bool has_inner_mark(std::string_view token) {
+  for (std::size_t at = token.find(kSpaceMark, 1); at != std::string_view::npos;
+       at = token.find(kSpaceMark, at + 1)) {
+    if (!token.substr(0, at).ends_with(kSpaceMark)) return true;
+  }
+  return false;
+}
+
+/// The two tokens of a merge, "a b" or ["a", "b"]; false for a version line.
+bool parse_merge(const Node& merges, simdjson::dom::element item, std::size_t line,
+                 std::string_view& left, std::string_view& right) {
+  std::string_view text;
+  if (item.get(text) == simdjson::SUCCESS) {
+    if (text.starts_with("#version")) return false;
+    const std::size_t space = text.find(' ');
+    if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
+      merges.fail(str("merge ", line, " '", text, "' is not two tokens with a space between"));
+    }
+    left = text.substr(0, space);
+    right = text.substr(space + 1);
+    return true;
+  }
+  simdjson::dom::array pair;
+  if (item.get(pair) != simdjson::SUCCESS || pair.size() != 2 ||
+      pair.at(0).get(left) != simdjson::SUCCESS || pair.at(1).get(right) != simdjson::SUCCESS) {
+    merges.fail(str("merge ", line, " is neither \"a b\" nor [\"a\", \"b\"]"));
+  }
+  return true;
+}
+
 void Bpe::load_merges(const Node& merges) {
   const simdjson::dom::array list = merges.array();
-  // size() saturates at 2^24 - 1, which only costs a rehash; count to be sure.
-  std::size_t count = 0;
+  std::size_t count = 0;  // size() saturates at 2^24 - 1
   for ([[maybe_unused]] const auto item : list) ++count;
   if (count >= UINT32_MAX) merges.fail("too many merges");
   merges_ = MergeTable(count);
   bool marks_inside = false;
-  std::string joined;
   std::uint32_t rank = 0;
-  std::size_t line = 0;
+
+  // Three look-ups a merge, each a cache miss: a batch's misses are made to overlap.
+  struct Pending {
+    std::string_view token[2];
+    std::string joined;
+    std::uint64_t hash[3];
+    std::int32_t id[3];
+  };
+  std::array<Pending, 32> batch;
+  std::size_t pending = 0;
+  const StringTable& table = vocabulary_.table();
+  const auto flush = [&] {
+    for (std::size_t i = 0; i < pending; ++i) {
+      Pending& merge = batch[i];
+      for (int k = 0; k < 3; ++k) {
+        const std::string_view token = k < 2 ? merge.token[k] : std::string_view(merge.joined);
+        merge.id[k] = table.find(token, merge.hash[k]);
+        if (merge.id[k] < 0) {
+          merges.fail(str("merge ", rank + i, " needs token '", token, "', not in the vocabulary"));
+        }
+      }
+      merges_.prefetch(merge.id[0], merge.id[1]);
+    }
+    for (std::size_t i = 0; i < pending; ++i) {
+      merges_.put(batch[i].id[0], batch[i].id[1], rank++, batch[i].id[2]);
+    }
+    pending = 0;
+  };
   for (const simdjson::dom::element item : list) {
-    std::string_view left;
-    std::string_view right;
-    std::string_view text;
-    if (item.get(text) == simdjson::SUCCESS) {
-      if (text.substr(0, 8) == "#version") continue;
-      const std::size_t space = text.find(' ');
-      if (space == std::string_view::npos || text.find(' ', space + 1) != std::string_view::npos) {
-        merges.fail(str("merge ", line, " '", text, "' is not two tokens with a space between"));
-      }
-      left = text.substr(0, space);
-      right = text.substr(space + 1);
-    } else {
-      simdjson::dom::array pair;
-      if (item.get(pair) != simdjson::SUCCESS || pair.size() != 2 ||
-          pair.at(0).get(left) != simdjson::SUCCESS || pair.at(1).get(right) != simdjson::SUCCESS) {
-        merges.fail(str("merge ", line, " is neither \"a b\" nor [\"a\", \"b\"]"));
-      }
+    Pending& merge = batch[pending];
+    const std::size_t line = rank + pending;
+    if (!parse_merge(merges, item, line, merge.token[0], merge.token[1])) continue;
+    if (merge.token[1].size() < prefix_.size()) {
+      merges.fail(str("merge ", line, ": '", merge.token[1], "' is shorter than the prefix"));
     }
-    ++line;
-    const std::int32_t left_id = vocabulary_.find(left);
-    const std::int32_t right_id = vocabulary_.find(right);
-    if (right.size() < prefix_.size()) {
-      merges.fail(str("merge ", line - 1, ": '", right, "' is shorter than the subword prefix"));
+    merge.joined.assign(merge.token[0]);
+    merge.joined.append(merge.token[1].substr(prefix_.size()));
+    marks_inside = marks_inside || has_inner_mark(merge.joined);
+    for (int k = 0; k < 3; ++k) {
+      merge.hash[k] = hash_bytes(k < 2 ? merge.token[k] : std::string_view(merge.joined));
+      table.prefetch(merge.hash[k]);
     }
-    joined.assign(left);
-    joined.append(right.substr(prefix_.size()));
-    const std::int32_t merged = vocabulary_.find(joined);
-    if (left_id < 0 || right_id < 0 || merged < 0) {
-      const std::string_view missing = left_id < 0 ? left : (right_id < 0 ? right : joined);
-      merges.fail(str("merge ", line - 1, " needs token '", missing, "', not in the vocabulary"));
-    }
-    merges_.put(left_id, right_id, rank++, merged);
-    if (!marks_inside) {
-      for (std::size_t at = joined.find(kSpaceMark, 1); at != std::string::npos;
-           at = joined.find(kSpaceMark, at + 1)) {
-        const bool after_mark =
-            at >= kSpaceMark.size() &&
-            joined.compare(at - kSpaceMark.size(), kSpaceMark.size(), kSpaceMark) == 0;
-        if (!after_mark) marks_inside = true;
-      }
-    }
+    if (++pending == batch.size()) flush();
   }
+  flush();
   // Cutting also needs that a mark ends a run of unknowns, and that pieces have no special ends.
   cut_at_mark_ = !marks_inside && !ignore_merges_ && prefix_.empty() && suffix_.empty() &&
                  vocabulary_.find(kSpaceMark) >= 0;

@@ -16,6 +16,10 @@ class MergeTable {
   explicit MergeTable(std::size_t expected = 0);
   /// The last put() of a pair holds.
   void put(std::int32_t left, std::int32_t right, std::uint32_t rank, std::int32_t merged);
+  /// Hides the latency of a put() or find() of this pair some pairs later.
+  void prefetch(std::int32_t left, std::int32_t right) const {
+    __builtin_prefetch(slots_.data() + slot_of(key_of(left, right)));
+  }
   /// rank << 32 | merged id, or kNone.
   std::uint64_t find(std::int32_t left, std::int32_t right) const {
     const std::uint64_t key = key_of(left, right);

@@ -45,7 +45,6 @@ class Regex {
     std::string_view text_;
     std::size_t at_ = 0;
     std::size_t last_end_ = static_cast<std::size_t>(-1);
-    std::size_t work_ = 0;
     void* data_ = nullptr;  // pcre2_match_data
     bool exhausted_ = false;
   };

@@ -77,8 +77,8 @@ std::int32_t StringTable::put(std::string_view key, std::int32_t value) {
   return before;
 }
 
-std::int32_t StringTable::find(std::string_view key) const {
-  return slots_[locate(key, hash_bytes(key))].value;
+std::int32_t StringTable::find(std::string_view key, std::uint64_t hash) const {
+  return slots_[locate(key, hash)].value;
 }
 
 Vocabulary::Vocabulary(const Node& object) {

@@ -21,7 +21,12 @@ class StringTable {
   /// Returns the value before, or -1.
   std::int32_t put(std::string_view key, std::int32_t value);
   /// -1 when absent.
-  std::int32_t find(std::string_view key) const;
+  std::int32_t find(std::string_view key) const { return find(key, hash_bytes(key)); }
+  /// With the key's hash_bytes(); prefetch() some keys earlier hides the memory's latency.
+  std::int32_t find(std::string_view key, std::uint64_t hash) const;
+  void prefetch(std::uint64_t hash) const {
+    __builtin_prefetch(slots_.data() + (static_cast<std::size_t>(hash) & (slots_.size() - 1)));
+  }
   std::size_t size() const { return size_; }
 
  private:
@@ -49,6 +54,7 @@ class Vocabulary {
   Vocabulary& operator=(const Vocabulary&) = delete;
 
   std::int32_t find(std::string_view token) const { return table_.find(token); }
+  const StringTable& table() const { return table_; }
   /// "" when the id is free; has() tells that from an empty token.
   std::string_view token(std::int32_t id) const;
   bool has(std::int32_t id) const;

@@ -76,7 +76,7 @@ TEST(Hostile, WrongMembersAreNamed) {
       {"/model/merges", {{"a", "b", "c"}}, "neither"},
       {"/model/merges", {1}, "neither"},
       {"/model/merges", "a b", "array is wanted"},
-      {"/model/continuing_subword_prefix", "###", "shorter than the subword prefix"},
+      {"/model/continuing_subword_prefix", "###", "shorter than the prefix"},
       {"/model/byte_fallback", "yes", "true or false"},
       {"/normalizer", {{"type", "Nfc"}}, "'Nfc' is not known"},
       {"/normalizer", "NFC", "object is wanted"},
