@@ -1,5 +1,6 @@
 // Decoding, residual and feature gradient over active entries, row by row.
 
+#include <algorithm>
 #include <vector>
 
 #include "drrik/base/threads.h"
@@ -125,7 +126,8 @@ void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder, Mat
                ", decoder ", shape_of(decoder));
   }
   const std::int64_t d = x.cols();
-  parallel_for(x.rows(), 1, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t mean = entries.count / std::max<std::int64_t>(entries.rows, 1);
+  parallel_for(x.rows(), row_grain(d * (mean + 1)), [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> values;
     for (std::int64_t r = begin; r < end; ++r) {
       const std::int64_t first = entries.row_start[at(r)];
@@ -176,15 +178,17 @@ void sae_decode_rows(std::span<const std::int64_t> row_start, std::span<const st
       throw_data("sae: latent ", j, " outside [0, ", decoder.rows(), ")");
     }
   }
-  parallel_for(out.rows(), 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t r = begin; r < end; ++r) {
-      const std::int64_t first = row_start[at(r)];
-      HWY_DYNAMIC_DISPATCH(WeightedRows)
-      (decoder.data(), decoder.stride(), latent.data() + first, value.data() + first,
-       row_start[at(r + 1)] - first, bias.empty() ? nullptr : bias.data(), out.cols(),
-       out.row_ptr(r));
-    }
-  });
+  const std::int64_t mean = row_start.back() / std::max<std::int64_t>(out.rows(), 1);
+  parallel_for(out.rows(), row_grain(out.cols() * (mean + 1)),
+               [&](std::int64_t begin, std::int64_t end) {
+                 for (std::int64_t r = begin; r < end; ++r) {
+                   const std::int64_t first = row_start[at(r)];
+                   HWY_DYNAMIC_DISPATCH(WeightedRows)
+                   (decoder.data(), decoder.stride(), latent.data() + first, value.data() + first,
+                    row_start[at(r + 1)] - first, bias.empty() ? nullptr : bias.data(), out.cols(),
+                    out.row_ptr(r));
+                 }
+               });
 }
 
 }  // namespace drrik

@@ -201,10 +201,11 @@ float form_gradients(const ActiveEntries& entries, std::int64_t j, MatView<const
 
 // Calls f(j, centring row or null) over latents [first, last), in parallel over fixed blocks.
 template <typename F>
-void each_latent(std::int64_t first, std::int64_t last, MatView<float> centring, const F& f) {
+void each_latent(std::int64_t first, std::int64_t last, std::int64_t d, MatView<float> centring,
+                 const F& f) {
   const std::int64_t block0 = first / kSaeSweepBlock;
   const std::int64_t blocks = (last + kSaeSweepBlock - 1) / kSaeSweepBlock - block0;
-  parallel_for(blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+  parallel_for(blocks, row_grain(kSaeSweepBlock * d), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t b = block0 + begin; b < block0 + end; ++b) {
       float* sums = nullptr;
       if (!centring.empty()) {
@@ -225,7 +226,7 @@ void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
   check_state(state, centring);
   const std::int64_t d = state.encoder.cols();
   check_entries(entries, xc, gx, state.encoder.rows(), d);
-  each_latent(0, state.encoder.rows(), centring, [&](std::int64_t j, float* sums) {
+  each_latent(0, state.encoder.rows(), d, centring, [&](std::int64_t j, float* sums) {
     if (entries.start[at(j)] == entries.start[at(j + 1)]) {
       step_latent(j, nullptr, nullptr, 0.0F, options, state, sums);
       return;
@@ -252,7 +253,7 @@ void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
     throw_data("sae: gradients ", shape_of(encoder_grad), " from latent ", first, " for weights ",
                shape_of(state.encoder));
   }
-  each_latent(first, first + n, centring, [&](std::int64_t j, float* sums) {
+  each_latent(first, first + n, state.encoder.cols(), centring, [&](std::int64_t j, float* sums) {
     step_latent(j, encoder_grad.row_ptr(j - first), decoder_grad.row_ptr(j - first),
                 bias_grad[at(j - first)], options, state, sums);
   });
@@ -263,7 +264,7 @@ void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
                           MatView<float> decoder_grad, std::span<float> bias_grad) {
   check_same_shape("sae", encoder_grad, decoder_grad);
   check_entries(entries, xc, gx, encoder_grad.rows(), encoder_grad.cols());
-  each_latent(0, encoder_grad.rows(), {}, [&](std::int64_t j, float*) {
+  each_latent(0, encoder_grad.rows(), encoder_grad.cols(), {}, [&](std::int64_t j, float*) {
     bias_grad[at(j)] =
         form_gradients(entries, j, xc, gx, encoder_grad.row_ptr(j), decoder_grad.row_ptr(j));
   });

@@ -177,12 +177,13 @@ class ReluStepper final : public Stepper {
   void centre(MatView<float> x) {
     if (!sae_.config().pre_encoder_bias) return;
     const auto bias = std::as_const(sae_).bias();
-    parallel_for(x.rows(), 32, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) {
-        float* row = x.row_ptr(r);
-        for (std::size_t c = 0; c < bias.size(); ++c) row[c] -= bias[c];
-      }
-    });
+    parallel_for(x.rows(), std::max<std::int64_t>(1, 8192 / x.cols()),
+                 [&](std::int64_t begin, std::int64_t end) {
+                   for (std::int64_t r = begin; r < end; ++r) {
+                     float* row = x.row_ptr(r);
+                     for (std::size_t c = 0; c < bias.size(); ++c) row[c] -= bias[c];
+                   }
+                 });
   }
 
   // Latents worked on at a time: their [chunk, B] floats stay in cache.

@@ -1,0 +1,217 @@
+#include "train/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+
+#include "drrik/base/error.h"
+#include "drrik/base/file.h"
+#include "drrik/base/interrupt.h"
+#include "drrik/train/trainer.h"
+#include "train/memory_rows.h"
+
+namespace drrik {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::MemoryRows;
+using testing::sparse_rows;
+
+class Checkpoint : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() /
+              ("drrik_checkpoint_" + std::to_string(getpid()) + "_" +
+               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::create_directories(folder_);
+    path_ = folder_ / "checkpoint.safetensors";
+  }
+  void TearDown() override {
+    set_interrupted(false);
+    fs::remove_all(folder_);
+  }
+
+  static ReluSae make_sae() {
+    ReluSaeConfig config;
+    config.activation_dim = 9;
+    config.hidden_dim = 70;
+    config.l1_coefficient = 0.1;
+    Rng rng(1);
+    ReluSae sae = ReluSae::random(config, rng);
+    sae.encoder_bias()[3] = -100.0F;  // dead: resampled at step 20
+    return sae;
+  }
+
+  FitOptions options() const {
+    FitOptions o;
+    o.batch_size = 16;
+    o.epochs = 4;
+    o.learning_rate = 3e-3;
+    o.resample_interval = 20;
+    o.window_size = 10;
+    o.verbose = false;
+    o.checkpoint = path_;
+    return o;
+  }
+
+  fs::path folder_;
+  fs::path path_;
+};
+
+std::vector<float> weights(const ReluSae& sae) {
+  std::vector<float> out;
+  for (std::int64_t j = 0; j < sae.d_sae(); ++j) {
+    out.insert(out.end(), sae.encoder().row(j).begin(), sae.encoder().row(j).end());
+    out.insert(out.end(), sae.decoder().row(j).begin(), sae.decoder().row(j).end());
+  }
+  out.insert(out.end(), sae.encoder_bias().begin(), sae.encoder_bias().end());
+  out.insert(out.end(), sae.bias().begin(), sae.bias().end());
+  return out;
+}
+
+// Interrupted after `step` steps, again and again, resumed each time from the file alone.
+TEST_F(Checkpoint, InterruptAndResumeIsBitEqualToARunWithout) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));  // 180 to train: 12 steps an epoch
+  ReluSae straight = make_sae();
+  FitOptions plain = options();
+  plain.checkpoint.clear();
+  const FitResult wanted = fit(straight, rows, plain);
+  ASSERT_EQ(wanted.steps, 48);
+  ASSERT_GT(wanted.resampled, 0);
+
+  // One stop in the first step's wake, at the end of an epoch, at and after a resampling.
+  for (const std::vector<std::int64_t>& stops :
+       std::vector<std::vector<std::int64_t>>{{1}, {12}, {20}, {21, 35}, {47}}) {
+    fs::remove(path_);
+    FitResult result;
+    std::vector<float> got;
+    for (std::size_t leg = 0; leg <= stops.size(); ++leg) {
+      ReluSae sae = make_sae();  // fresh: everything must come from the file
+      FitOptions o = options();
+      o.resume = true;
+      FitCallbacks callbacks;
+      callbacks.on_step = [&](const StepRecord& r) {
+        if (leg < stops.size() && r.step + 1 == stops[leg]) set_interrupted(true);
+      };
+      if (leg < stops.size()) {
+        EXPECT_THROW(
+            {
+              try {
+                fit(sae, rows, o, callbacks);
+              } catch (const Error& e) {
+                EXPECT_EQ(e.kind(), ErrorKind::kInterrupted);
+                throw;
+              }
+            },
+            Error);
+        set_interrupted(false);
+      } else {
+        result = fit(sae, rows, o, callbacks);
+        got = weights(sae);
+      }
+    }
+    EXPECT_EQ(got, weights(straight)) << "stopped at " << stops.front();
+    EXPECT_EQ(result.history.training_losses, wanted.history.training_losses);
+    EXPECT_EQ(result.history.validation_l0_norms, wanted.history.validation_l0_norms);
+    EXPECT_EQ(result.resampled, wanted.resampled);
+  }
+}
+
+TEST_F(Checkpoint, ALongerRunGoesOnFromAFinishedOne) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));
+  ReluSae straight = make_sae();
+  FitOptions o = options();
+  o.steps = 30;
+  fit(straight, rows, o);
+  const fs::path other = folder_ / "other.safetensors";
+  ReluSae first = make_sae();
+  o.steps = 17;
+  o.checkpoint = other;
+  fit(first, rows, o);
+  ReluSae second = make_sae();
+  o.steps = 30;
+  o.resume = true;
+  fit(second, rows, o);
+  EXPECT_EQ(weights(second), weights(straight));
+}
+
+TEST_F(Checkpoint, RefusesAnotherRunsFile) {
+  const MemoryRows rows(sparse_rows(100, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.steps = 2;
+  fit(sae, rows, o);
+  o.resume = true;
+  o.steps = 4;
+  const auto refused = [&](const std::string& word, const std::function<void()>& f) {
+    try {
+      f();
+      FAIL() << "no error about " << word;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.kind(), ErrorKind::kData);
+      EXPECT_NE(std::string(e.what()).find(word), std::string::npos) << e.what();
+      EXPECT_NE(std::string(e.what()).find(path_.string()), std::string::npos) << e.what();
+    }
+  };
+  FitOptions changed = o;
+  changed.batch_size = 17;
+  refused("batch_size", [&] { fit(sae, rows, changed); });
+  changed = o;
+  changed.seed = 7;
+  refused("seed", [&] { fit(sae, rows, changed); });
+  const MemoryRows fewer(sparse_rows(90, 9, 1));
+  refused("training rows", [&] { fit(sae, fewer, o); });
+}
+
+TEST_F(Checkpoint, RefusesTruncatedAndForeignFiles) {
+  const MemoryRows rows(sparse_rows(100, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.steps = 2;
+  fit(sae, rows, o);
+  const std::string whole = read_file(path_);
+  o.resume = true;
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{7}, whole.size() / 2, whole.size() - 1}) {
+    std::ofstream(path_, std::ios::binary) << whole.substr(0, size);
+    EXPECT_THROW(fit(sae, rows, o), Error) << size;
+  }
+  std::ofstream(path_, std::ios::binary) << whole;
+  EXPECT_NO_THROW(fit(sae, rows, o));
+}
+
+TEST_F(Checkpoint, OfBeforeStaysWhenTheLossDiverges) {
+  Tensor data = sparse_rows(100, 9, 1);
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.steps = 3;
+  fit(sae, MemoryRows(data.clone()), o);
+  const std::string before = read_file(path_);
+  data.mutable_mat<float>()(50, 2) = NAN;
+  o.steps = 12;
+  o.resume = true;
+  EXPECT_THROW(fit(sae, MemoryRows(std::move(data)), o), Error);
+  EXPECT_EQ(read_file(path_), before);
+}
+
+TEST_F(Checkpoint, InAFolderThatCannotBeMadeIsAnIoError) {
+  const MemoryRows rows(sparse_rows(100, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  std::ofstream(folder_ / "file") << "x";
+  o.checkpoint = folder_ / "file" / "checkpoint.safetensors";
+  o.steps = 1;
+  try {
+    fit(sae, rows, o);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kIo) << e.what();
+  }
+}
+
+}  // namespace
+}  // namespace drrik
