@@ -218,12 +218,12 @@ std::vector<NpyFile> open_store(const std::filesystem::path& folder) {
     }
     files.push_back(std::move(file));
   }
+  if (files.empty()) {
+    throw_data("'", folder.string(), "' holds no rows yet: the extraction was cut short");
+  }
   if (!metadata.complete) {
     log_warning("'", folder.string(), "' is an extraction that was cut short: using its ",
                 metadata.num_rows, " rows");
-  }
-  if (files.empty()) {
-    throw_data("'", folder.string(), "' holds no rows yet: the extraction was cut short");
   }
   return files;
 }

@@ -9,6 +9,9 @@
 namespace drrik {
 namespace {
 
+// Rows after which a shard may be closed.
+constexpr std::int64_t kSaveRows = 256;
+
 std::filesystem::path folder_of(const std::filesystem::path& file) {
   return file.has_parent_path() ? file.parent_path() : std::filesystem::path(".");
 }
@@ -100,7 +103,7 @@ void save_activations(const Tensor& activations, const ActivationMetadata& metad
     const std::int64_t begin = metadata.samples[i].row;
     std::vector<SampleRecord> batch;
     std::int64_t count = 0;
-    while (i < metadata.samples.size() && (batch.empty() || count < 2048)) {
+    while (i < metadata.samples.size() && (batch.empty() || count < kSaveRows)) {
       count += metadata.samples[i].rows;
       batch.push_back(metadata.samples[i++]);
     }
