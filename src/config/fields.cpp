@@ -166,6 +166,13 @@ std::vector<Field> make_fields() {
        "Strengths to compare; 0 is the baseline.",
        DRRIK_FIELD(steering.strengths),
        {-1e6, 1e6, false, false}},
+      {"steering.strength_unit",
+       "What a strength of 1 is: the decoder column as stored (absolute), or that times the "
+       "feature's "
+       "largest activation (max).",
+       DRRIK_FIELD(steering.strength_unit),
+       {},
+       {"absolute", "max"}},
       {"steering.max_new_tokens", "Tokens to generate.", DRRIK_FIELD(steering.max_new_tokens),
        at_least(1)},
       {"steering.temperature",

@@ -87,6 +87,7 @@ struct Config {
     std::optional<std::int64_t> layer;
     std::vector<std::int64_t> features;
     std::vector<double> strengths = {0, 1, 2, 3, 5};
+    std::string strength_unit = "absolute";
     std::int64_t max_new_tokens = 50;
     double temperature = 0.8;
     double top_p = 0.9;

@@ -1,0 +1,93 @@
+#include "cli.h"
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <iostream>
+
+#include "drrik/base/error.h"
+
+namespace drrik::cli {
+namespace {
+
+// Calls f on each part of `text` between commas and spaces.
+template <typename F>
+void for_each_part(const std::string& text, F&& f) {
+  std::size_t begin = 0;
+  while (begin < text.size()) {
+    const std::size_t end = std::min(text.find_first_of(", \t\n", begin), text.size());
+    if (end > begin) f(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+}
+
+template <typename T>
+std::vector<T> parse_numbers(const std::string& text, const std::string& flag, const char* wanted) {
+  std::vector<T> numbers;
+  for_each_part(text, [&](const std::string& part) {
+    T value{};
+    const auto [end, error] = std::from_chars(part.data(), part.data() + part.size(), value);
+    if (error != std::errc{} || end != part.data() + part.size()) {
+      throw_usage(flag, ": '", part, "' is not ", wanted);
+    }
+    numbers.push_back(value);
+  });
+  return numbers;
+}
+
+}  // namespace
+
+CLI::Option* add_setting(CLI::App& app, Globals& globals, const std::string& flag,
+                         const std::string& path) {
+  static const std::vector<ConfigField> fields = config_fields();
+  const auto field =
+      std::ranges::find_if(fields, [&](const ConfigField& f) { return f.path == path; });
+  DRRIK_ASSERT(field != fields.end());
+  CLI::Option* option = app.add_option_function<std::string>(
+      flag,
+      [&globals, path](const std::string& text) { globals.settings.emplace_back(path, text); },
+      field->help);
+  if (!field->choices.empty()) option->type_name(join(field->choices, "|"));
+  if (field->default_value != "null" && field->default_value != "\"\"") {
+    option->default_str(field->default_value);
+  }
+  return option;
+}
+
+CLI::Option* add_switch(CLI::App& app, Globals& globals, const std::string& flag,
+                        const std::string& path, const std::string& value,
+                        const std::string& help) {
+  return app.add_flag_callback(
+      flag, [&globals, path, value] { globals.settings.emplace_back(path, value); }, help);
+}
+
+void emit(const Globals& globals, const Json& json, const std::string& text) {
+  if (globals.json) {
+    std::cout << json.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+  } else {
+    std::cout << text;
+    if (text.empty() || text.back() != '\n') std::cout << "\n";
+  }
+}
+
+std::string resolve_model(const std::string& model) {
+  namespace fs = std::filesystem;
+  if (fs::is_directory(model)) return model;
+  if (fs::exists(model)) throw_usage("model '", model, "' is a file; wanted a model folder");
+  const bool looks_like_hub_id = std::count(model.begin(), model.end(), '/') == 1 &&
+                                 model.front() != '/' && model.front() != '.';
+  throw_usage("model '", model, "' is no local folder",
+              looks_like_hub_id ? "; this version reads local folders only: download it first, for "
+                                  "example with 'huggingface-cli download'"
+                                : "");
+}
+
+std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag) {
+  return parse_numbers<std::int64_t>(text, flag, "a whole number");
+}
+
+std::vector<double> parse_doubles(const std::string& text, const std::string& flag) {
+  return parse_numbers<double>(text, flag, "a number");
+}
+
+}  // namespace drrik::cli

@@ -1,0 +1,80 @@
+#pragma once
+// What the subcommands share: global flags, registration, output.
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "drrik/config/config.h"
+
+namespace drrik::cli {
+
+using Json = nlohmann::ordered_json;
+
+/// Flags every subcommand takes, and the configuration they and --config lead to.
+struct Globals {
+  bool json = false;
+  std::string config_file;
+  /// Flags that set an option of the configuration: its dotted path and the text given.
+  std::vector<std::pair<std::string, std::string>> settings;
+  /// Defaults, --config, environment and flags, merged before a subcommand runs.
+  Config config;
+
+  std::uint64_t seed() const { return static_cast<std::uint64_t>(config.random_seed); }
+};
+
+/// Declares a flag that sets the option `path` of the configuration; help and default come from
+/// the table of options.
+CLI::Option* add_setting(CLI::App& app, Globals& globals, const std::string& flag,
+                         const std::string& path);
+/// A flag without a value that sets `path` to `value`.
+CLI::Option* add_switch(CLI::App& app, Globals& globals, const std::string& flag,
+                        const std::string& path, const std::string& value, const std::string& help);
+
+/// One subcommand. `make` declares its flags on `app`, which lives as long as the program, and
+/// returns what runs when it is chosen.
+struct Command {
+  const char* name;
+  const char* summary;
+  const char* examples;
+  std::function<std::function<void()>(CLI::App& app, Globals& globals)> make;
+};
+
+/// The table of subcommands, in the order --help shows them.
+const std::vector<Command>& commands();
+
+/// Prints a result: `json` when --json was given, else `text` (with a final newline).
+void emit(const Globals& globals, const Json& json, const std::string& text);
+
+/// "1 2 3" or "1,2,3" -> numbers. Throws Error(usage) naming `flag` and the part that is no number.
+std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag);
+std::vector<double> parse_doubles(const std::string& text, const std::string& flag);
+
+/// A local model folder, as given. Throws Error(usage) for what is none, saying what can be done.
+std::string resolve_model(const std::string& model);
+
+// One file each: cmd_<name>.cpp.
+Command bench_command();
+Command completion_command();
+Command data_command();
+Command decode_command();
+Command encode_command();
+Command eval_command();
+Command extract_command();
+Command features_command();
+Command generate_command();
+Command hooks_command();
+Command info_command();
+Command logits_command();
+Command run_command();
+Command steer_command();
+Command tokenize_command();
+Command train_command();
+Command visualize_command();
+
+}  // namespace drrik::cli

@@ -1,0 +1,223 @@
+// drrik bench: how fast this machine does the work, as a fraction of a limit measured in the same
+// run: the rate of the matrix products alone, or the memory's bandwidth.
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+
+#include "drrik/base/error.h"
+#include "drrik/base/rng.h"
+#include "drrik/base/system.h"
+#include "drrik/base/threads.h"
+#include "drrik/model/generate.h"
+#include "drrik/model/random_model.h"
+#include "drrik/ops/cpu.h"
+#include "drrik/ops/gemm.h"
+#include "drrik/train/bench.h"
+#include "model_flags.h"
+
+namespace drrik::cli {
+namespace {
+
+constexpr std::uint64_t kSeed = 42;
+
+struct Measured {
+  std::string name;
+  double value = 0;
+  std::string unit;
+  double limit = 0;  ///< In the same unit; 0: none.
+  std::string limit_is;
+};
+
+struct Flags {
+  std::vector<std::string> what;
+  std::string dtype;
+  double seconds = 2.0;
+  std::int64_t d = 512;
+  std::int64_t hidden = 4096;
+  std::vector<std::int64_t> batch = {256, 4096};
+};
+
+using Results = std::vector<Measured>;
+
+std::vector<Compute> precisions(const Flags& flags) {
+  if (!flags.dtype.empty()) return {parse_compute(flags.dtype)};
+  return {Compute::kF32, Compute::kBF16};
+}
+
+std::string name_of(Compute compute) { return compute == Compute::kF32 ? "float32" : "bfloat16"; }
+
+void bench_gemm(const Flags& flags, Results& results) {
+  const std::vector<GemmShape> shapes = {{4096, 512, 4096}, {4096, 768, 2304}, {4096, 768, 4096},
+                                         {4096, 2048, 768}, {256, 512, 4096},  {4096, 2048, 16384}};
+  for (const Compute compute : precisions(flags)) {
+    std::vector<double> rates;
+    for (const GemmShape& shape : shapes) {
+      rates.push_back(measure_gemm_rate(std::span(&shape, 1), compute, flags.seconds / 4));
+    }
+    const double best = *std::ranges::max_element(rates);
+    for (std::size_t i = 0; i < shapes.size(); ++i) {
+      results.push_back({str("gemm ", name_of(compute), " ", shapes[i].rows, "x", shapes[i].in, "x",
+                             shapes[i].out),
+                         rates[i] / 1e9, "GFLOP/s", best / 1e9, "best shape"});
+    }
+  }
+  results.push_back({"stream read", measure_stream_bandwidth() / 1e9, "GB/s", 0, ""});
+}
+
+// Seconds of the fastest call.
+template <typename F>
+double best_time(double budget, F&& f) {
+  double best = 1e300;
+  const double end = monotonic_seconds() + budget;
+  do {
+    const double start = monotonic_seconds();
+    f();
+    best = std::min(best, monotonic_seconds() - start);
+  } while (monotonic_seconds() < end);
+  return best;
+}
+
+void bench_extract(const Flags& flags, Results& results) {
+  const ModelConfig config = bench_llama_config();
+  constexpr std::int64_t kTokens = 512;
+  constexpr std::int64_t kTexts = 4;  // the extractor's default of 2048 tokens a pass
+  Rng rng(kSeed);
+  TokenBatch batch;
+  for (std::int64_t s = 0; s < kTexts; ++s) {
+    std::vector<std::int32_t> ids(kTokens);
+    for (auto& id : ids) {
+      id = static_cast<std::int32_t>(rng.below(static_cast<std::uint64_t>(config.vocab_size)));
+    }
+    batch.append(ids);
+  }
+  const auto rows = static_cast<double>(batch.rows());
+  for (const Compute compute : precisions(flags)) {
+    const Model model = make_random_model(config, kSeed, {.compute = compute, .skip_head = true});
+    const auto forward = [&](std::int64_t layer) {
+      model.forward(batch, {.hooks = {{HookPoint::kMlpOut, layer}},
+                            .on_hook = [](const Hook&, MatView<float>) {}});
+    };
+    const std::vector<GemmShape> products = forward_products(config, batch.rows());
+    double flop = 0;
+    for (const GemmShape& p : products) {
+      flop += 2.0 * static_cast<double>(p.rows * p.in * p.out * p.count);
+    }
+    forward(config.n_layers - 1);
+    // Limit and work take turns, so that a slow moment of the machine falls on both.
+    double rate = 0;
+    double whole = 1e300;
+    for (int round = 0; round < 3; ++round) {
+      rate = std::max(rate, measure_gemm_rate(products, compute, flags.seconds / 3));
+      whole = std::min(whole, best_time(flags.seconds / 3, [&] { forward(config.n_layers - 1); }));
+    }
+    const double first = best_time(flags.seconds / 3, [&] { forward(0); });
+    results.push_back({str("extract ", name_of(compute), " 134M Llama, layer 11"), rows / whole,
+                       "tokens/s", rows * rate / flop, "products alone"});
+    results.push_back({str("extract ", name_of(compute), " 134M Llama, layer 0 cost"),
+                       first / whole, "of layer 11", 0, ""});
+  }
+}
+
+void bench_generate(const Flags& flags, Results& results) {
+  const ModelConfig config = bench_llama_config();
+  const std::vector<std::int32_t> prompt = {1, 2, 3, 4, 5, 6, 7, 8};
+  for (const Compute compute : precisions(flags)) {
+    const Model model = make_random_model(config, kSeed, {.compute = compute});
+    double bandwidth = 0;
+    double rate = 0;
+    for (int round = 0; round < 3; ++round) {
+      bandwidth = std::max(bandwidth, measure_stream_bandwidth(std::size_t{512} << 20, 0.5));
+      SamplingOptions sampling;
+      sampling.temperature = 0.0;
+      sampling.max_new_tokens = 64;
+      sampling.stop_at_eos = false;
+      const Generated made = generate(model, prompt, sampling);
+      rate = std::max(rate, static_cast<double>(made.ids.size() - 1) / made.decode_seconds);
+    }
+    results.push_back({str("generate ", name_of(compute), " 134M Llama"), rate, "tokens/s",
+                       bandwidth / static_cast<double>(model.weight_bytes_per_token()),
+                       "memory read"});
+  }
+}
+
+void bench_train(const Flags& flags, Results& results) {
+  for (const std::int64_t batch : flags.batch) {
+    for (TrainBenchResult& row : run_train_bench(
+             {.d = flags.d, .hidden = flags.hidden, .batch = batch, .seconds = flags.seconds})) {
+      results.push_back({row.name, row.value, row.unit, row.limit, row.limit_is});
+    }
+  }
+}
+
+void run(const Globals& globals, const Flags& flags) {
+  struct Bench {
+    const char* name;
+    void (*run)(const Flags&, Results&);
+  };
+  static constexpr Bench kTable[] = {{"gemm", bench_gemm},
+                                     {"extract", bench_extract},
+                                     {"generate", bench_generate},
+                                     {"train", bench_train}};
+  std::vector<std::string> names;
+  for (const Bench& bench : kTable) names.emplace_back(bench.name);
+  for (const std::string& what : flags.what) {
+    if (std::ranges::find(names, what) == names.end()) {
+      throw_usage("bench '", what, "' is unknown; wanted ", join(names), did_you_mean(what, names));
+    }
+  }
+  Results results;
+  for (const Bench& bench : kTable) {
+    if (flags.what.empty() || std::ranges::find(flags.what, bench.name) != flags.what.end()) {
+      bench.run(flags, results);
+    }
+  }
+  Json json = Json::array();
+  std::string text = str(cpu_description(), "\n");
+  for (const Measured& m : results) {
+    Json row{{"name", m.name}, {"value", m.value}, {"unit", m.unit}};
+    row["limit"] = m.limit > 0 ? Json(m.limit) : Json(nullptr);
+    row["fraction"] = m.limit > 0 ? Json(m.value / m.limit) : Json(nullptr);
+    json.push_back(row);
+    char line[256];
+    if (m.limit > 0) {
+      std::snprintf(line, sizeof line, "%-44s %10.4g %-10s %5.2f of %.4g (%s)\n", m.name.c_str(),
+                    m.value, m.unit.c_str(), m.value / m.limit, m.limit, m.limit_is.c_str());
+    } else {
+      std::snprintf(line, sizeof line, "%-44s %10.4g %s\n", m.name.c_str(), m.value,
+                    m.unit.c_str());
+    }
+    text += line;
+  }
+  emit(globals, {{"machine", cpu_description()}, {"results", json}}, text);
+}
+
+}  // namespace
+
+Command bench_command() {
+  return {"bench", "Measure products, extraction, generation and training on this machine",
+          "  drrik bench\n"
+          "  drrik bench extract --dtype bfloat16\n"
+          "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n",
+          [](CLI::App& app, Globals& globals) -> std::function<void()> {
+            auto flags = std::make_shared<Flags>();
+            app.add_option("what", flags->what, "gemm, extract, generate, train (default: all)");
+            app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
+            app.add_option("--seconds", flags->seconds, "Time for each measurement")
+                ->capture_default_str()
+                ->check(CLI::Range(0.01, 600.0));
+            app.add_option("--d", flags->d, "train: width of the activations")
+                ->capture_default_str()
+                ->check(CLI::Range(1, 1 << 20));
+            app.add_option("--hidden", flags->hidden, "train: number of latents")
+                ->capture_default_str()
+                ->check(CLI::Range(1, 1 << 24));
+            app.add_option("--batch", flags->batch, "train: rows in a batch")
+                ->capture_default_str()
+                ->delimiter(',')
+                ->check(CLI::Range(1, 1 << 20));
+            return [&globals, flags] { run(globals, *flags); };
+          }};
+}
+
+}  // namespace drrik::cli

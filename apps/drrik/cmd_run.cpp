@@ -1,0 +1,259 @@
+// drrik run: the whole pipeline from one configuration: extract, train, evaluate, visualize, steer,
+// and a report of it all.
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "drrik/base/error.h"
+#include "drrik/base/log.h"
+#include "drrik/base/system.h"
+#include "drrik/sae/io.h"
+#include "drrik/steer/steering.h"
+#include "drrik/viz/report.h"
+#include "interesting.h"
+#include "model_flags.h"
+#include "options.h"
+#include "pipeline.h"
+
+namespace drrik::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kSpliceTexts = 32;
+
+// Everything the stages hand on to each other.
+struct Run {
+  Run(const Config& settings, bool go_on) : config(settings), resume(go_on) {}
+
+  const Config& config;
+  bool resume;
+  std::string model;
+  std::string activations;
+  std::string sae_folder;
+  Json result = Json::object();
+  Report report;
+
+  std::shared_ptr<const Tokenizer> tokenizer;
+  std::shared_ptr<const Sae> sae;
+  SaeRecord record;
+  std::vector<InterestingFeature> interesting;
+  std::vector<float> interesting_max;  // largest activation of each
+};
+
+Hook steering_hook(const Run& run) {
+  const Config::Extraction& extraction = run.config.extractor.extraction;
+  const std::int64_t layer = run.config.steering.layer.value_or(extraction.mlp_layers.front());
+  return {parse_hook(extraction.hook), layer};
+}
+
+void extract(Run& run) {
+  const ExtractorOptions options = extractor_options(run.config);
+  const ActivationMetadata made = extract_activations(options, run.resume);
+  run.result["extract"] = activation_json(made, run.activations);
+  auto& facts = run.report.tables.emplace_back(ReportTable{"What was looked at", {}}).rows;
+  facts.emplace_back("Model", run.config.extractor.model.model_name);
+  facts.emplace_back("Dataset", run.config.extractor.dataset.dataset_name);
+  facts.emplace_back("Hook",
+                     str(hook_name(options.extraction.hook), " at ", join(made.layer_paths)));
+  facts.emplace_back("Activations",
+                     str(made.num_rows, " rows of ", made.row_dim(), " from ", made.num_samples,
+                         " texts, positions ", positions_name(options.extraction.positions)));
+}
+
+void train(Run& run) {
+  const Trained trained =
+      train_autoencoder(run.config, {run.activations, run.sae_folder, "", run.resume, false});
+  run.result["train"] = training_json(trained, run.sae_folder);
+  LoadedSae loaded = load_sae_with_record(run.sae_folder);
+  run.sae = std::move(loaded.sae);
+  run.record = std::move(loaded.record);
+  run.report.tables.front().rows.emplace_back(
+      "Autoencoder",
+      str(run.sae->architecture(), ", ", run.sae->d_in(), " to ", run.sae->d_sae(), " latents"));
+}
+
+void evaluate(Run& run, const RowSource& rows) {
+  const EvalReport report = drrik::evaluate(*run.sae, rows);
+  run.result["eval"] = evaluation_json(report);
+  log_info("evaluation\n", evaluation_text(report));
+  ReportTable table{"How well it reconstructs", {}};
+  const auto metric = [&](const char* name, double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.4g", value);
+    table.rows.emplace_back(name, text);
+  };
+  metric("L0 (active latents a token)", report.l0);
+  metric("FVU (fraction of variance unexplained)", report.fvu);
+  metric("Cosine of input and reconstruction", report.cosine);
+  metric("Dead latents", static_cast<double>(report.dead_latents));
+  metric("Latents on over 1 % of tokens", static_cast<double>(report.dense_1_percent));
+  const Config::Extraction& extraction = run.config.extractor.extraction;
+  if (extraction.mlp_layers.size() != 1) {  // a joint autoencoder has no single hook
+    run.report.tables.push_back(std::move(table));
+    return;
+  }
+  const Model model =
+      Model::load(run.model, {.compute = parse_compute(run.config.extractor.model.torch_dtype)});
+  const SpliceReport splice =
+      evaluate_splice(model, *run.sae, steering_hook(run),
+                      tokenize_dataset(run.config, *run.tokenizer, kSpliceTexts));
+  run.result["eval"]["splice"] = splice_json(splice);
+  log_info("spliced into the model\n", splice_text(splice));
+  metric("Cross-entropy, clean (nats a token)", splice.ce_clean);
+  metric("Cross-entropy, spliced", splice.ce_spliced);
+  metric("Cross-entropy recovered against zero ablation", splice.ce_recovered);
+  run.report.tables.push_back(std::move(table));
+}
+
+void visualize(Run& run, const RowSource& rows) {
+  const Config::Visualization& wanted = run.config.visualization;
+  FeatureVisualizer visualizer(*run.sae, rows, visualizer_options(run.config));
+  visualizer.set_labeler(labeler_for(run.activations));
+  visualizer.set_training_curves(training_curves(run.record.history));
+  const FeatureStats& stats = visualizer.stats();
+  run.interesting = interesting_features(stats, load_activation_metadata(run.activations),
+                                         *run.tokenizer, wanted.top_features);
+  Json figures = Json::array();
+  const auto show = [&](const Figure& figure, const char* title, const char* caption) {
+    figures.push_back(figure.path.string());
+    run.report.figures.push_back({title, figure.path, caption});
+  };
+  if (const auto curves = visualizer.plot_training_curves()) {
+    show(*curves, "Training", "Loss and active latents a token, by epoch.");
+  }
+  show(visualizer.plot_feature_density(), "Feature density",
+       "On what share of tokens each living feature is active.");
+  show(visualizer.plot_top_features(wanted.top_features, "density"), "Densest features", "");
+  show(visualizer.plot_top_features(wanted.top_features, "max_activation"), "Strongest features",
+       "");
+  Json features = Json::array();
+  for (const InterestingFeature& found : run.interesting) {
+    const std::int64_t feature = found.feature;
+    run.interesting_max.push_back(stats.max(feature));
+    figures.push_back(visualizer.create_feature_dashboard(feature).path.string());
+    run.report.features.push_back(
+        report_feature(visualizer, feature, wanted.examples,
+                       found.token.empty() ? "" : str("fires on “", found.token, "”")));
+    features.push_back({{"feature", feature},
+                        {"token", found.token},
+                        {"clarity", found.clarity},
+                        {"density", stats.density(feature)},
+                        {"max_activation", stats.max(feature)}});
+  }
+  run.result["figures"] = figures;
+  run.result["features"] = features;
+}
+
+std::vector<std::string> prompts_of(const Run& run) {
+  if (!run.config.steering.prompts.empty()) return run.config.steering.prompts;
+  DatasetOptions options;
+  options.path = run.config.extractor.dataset.dataset_name;
+  options.text_column = run.config.extractor.dataset.text_column;
+  options.num_samples = 1;
+  const auto sample = open_dataset(options)->next();
+  const std::string text = sample ? sample->text : "";
+  std::size_t end = 0;
+  for (int words = 0; words < 6 && end != std::string::npos; ++words) end = text.find(' ', end + 1);
+  return {text.substr(0, end)};
+}
+
+SteeredGeneration generation(const Config& config) {
+  const Config::Steering& from = config.steering;
+  SteeredGeneration to;
+  to.max_new_tokens = from.max_new_tokens;
+  to.temperature = from.temperature;
+  to.top_p = from.top_p;
+  to.top_k = from.top_k;
+  to.repetition_penalty = from.repetition_penalty;
+  to.seed = static_cast<std::uint64_t>(config.random_seed);
+  return to;
+}
+
+void steer(Run& run) {
+  const Config::Steering& wanted = run.config.steering;
+  if (run.config.extractor.extraction.mlp_layers.size() != 1 && !wanted.layer) {
+    log_warning("steering left out: the autoencoder spans several layers");
+    return;
+  }
+  std::vector<std::int64_t> features = wanted.features;
+  if (features.empty() && !run.interesting.empty()) features = {run.interesting.front().feature};
+  if (features.empty()) {
+    log_warning("steering left out: no feature fires");
+    return;
+  }
+  const Model model =
+      Model::load(run.model, {.compute = parse_compute(run.config.extractor.model.torch_dtype)});
+  const SaeSteering steering(run.sae, std::shared_ptr<const Model>(&model, [](const Model*) {}),
+                             run.tokenizer, steering_hook(run));
+  Json comparisons = Json::array();
+  for (const std::string& prompt : prompts_of(run)) {
+    for (const std::int64_t feature : features) {
+      double unit = 1.0;
+      std::string title;
+      for (std::size_t i = 0; i < run.interesting.size(); ++i) {
+        if (run.interesting[i].feature != feature) continue;
+        if (wanted.strength_unit == "max") unit = static_cast<double>(run.interesting_max[i]);
+        title = run.interesting[i].token;
+      }
+      std::vector<double> strengths = wanted.strengths;
+      for (double& strength : strengths) strength *= unit;
+      const SteeringResults results =
+          steering.compare_steering(prompt, feature, strengths, generation(run.config));
+      const fs::path file = save_steering_analysis(
+          results, output_path(run.config, wanted.output_dir), prompt, str("feature_", feature));
+      Json texts = Json::object();
+      for (const auto& [label, text] : results) texts[label] = text;
+      comparisons.push_back(
+          {{"prompt", prompt}, {"feature", feature}, {"results", texts}, {"file", file.string()}});
+      const std::string name = str("feature ", feature, title.empty() ? "" : " “" + title + "”");
+      run.report.steering.push_back({prompt, name, results});
+    }
+  }
+  run.result["steer"] = comparisons;
+}
+
+void run_all(const Globals& globals, bool resume) {
+  if (globals.config_file.empty()) throw_usage("run: got no configuration; drrik run CONFIG.yaml");
+  const Config& config = globals.config;
+  Run run(config, resume);
+  run.model = resolve_model(config.extractor.model.model_name);
+  run.activations = output_path(config, config.extractor.extraction.output_dir).string();
+  run.sae_folder = output_path(config, config.autoencoder.output_dir).string();
+  create_output_dirs(config);
+  run.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(run.model));
+  run.report.title =
+      str("drrik: ", fs::path(config.extractor.model.model_name).filename().string());
+
+  extract(run);
+  train(run);
+  const auto rows = open_row_source(run.activations);
+  evaluate(run, *rows);
+  if (config.visualization.enabled) visualize(run, *rows);
+  if (config.steering.enabled) steer(run);
+  run.report.footer =
+      str("drrik ", version(), ", ", utc_timestamp(), ", seed ", config.random_seed);
+  const fs::path report = fs::path(config.output_dir) / "report.html";
+  write_report(run.report, report);
+  run.result["report"] = report.string();
+  emit(globals, run.result, str("report: ", report.string()));
+}
+
+}  // namespace
+
+Command run_command() {
+  return {"run", "Do everything from one file: extract, train, evaluate, visualize, steer",
+          "  drrik run assets/demo/quickstart.yaml\n"
+          "  drrik run experiment.yaml --resume --seed 7\n",
+          [](CLI::App& app, Globals& globals) -> std::function<void()> {
+            auto resume = std::make_shared<bool>(false);
+            app.add_option("config_file", globals.config_file,
+                           "YAML file of settings (or --config)")
+                ->type_name("CONFIG.yaml");
+            app.add_flag("--resume", *resume, "Go on with an extraction or training cut short");
+            return [&globals, resume] { run_all(globals, *resume); };
+          }};
+}
+
+}  // namespace drrik::cli

@@ -1,0 +1,114 @@
+// drrik steer: writing with feature directions added; one setting or a comparison of strengths.
+
+#include <iostream>
+#include <memory>
+
+#include "drrik/base/error.h"
+#include "drrik/steer/steering.h"
+#include "sae_flags.h"
+
+namespace drrik::cli {
+namespace {
+
+struct Flags {
+  SteerFlags where;
+  SamplingFlags sampling;
+  std::string prompt;
+  std::vector<std::int64_t> features;
+  std::vector<double> strengths;
+  std::optional<std::string> compare;
+  std::string output;
+};
+
+SteeredGeneration generation(const Globals& globals, const Flags& flags) {
+  const SamplingOptions sampling = flags.sampling.with_seed(globals);
+  SteeredGeneration options;
+  options.max_new_tokens = sampling.max_new_tokens;
+  options.temperature = sampling.temperature;
+  options.top_p = sampling.top_p;
+  options.top_k = sampling.top_k;
+  options.repetition_penalty = sampling.repetition_penalty;
+  options.seed = sampling.seed;
+  return options;
+}
+
+void save(const Flags& flags, const SteeringResults& results, const std::string& label,
+          Json& json) {
+  if (flags.output.empty()) return;
+  json["output"] = save_steering_analysis(results, flags.output, flags.prompt, label).string();
+}
+
+void compare(const Globals& globals, const Flags& flags, const SaeSteering& steering) {
+  if (flags.features.size() != 1) {
+    throw_usage("--compare: got ", flags.features.size(), " of --feature, wanted one");
+  }
+  if (!flags.strengths.empty()) throw_usage("--compare names the strengths; leave out --strength");
+  const std::int64_t feature = flags.features[0];
+  const SteeringResults results =
+      steering.compare_steering(flags.prompt, feature, parse_doubles(*flags.compare, "--compare"),
+                                generation(globals, flags));
+  Json json{{"prompt", flags.prompt}, {"feature", feature}, {"results", Json::object()}};
+  std::string text;
+  for (const auto& [label, written] : results) {
+    json["results"][label] = written;
+    text += str("[", label, "]\n", written, "\n\n");
+  }
+  save(flags, results, str("feature_", feature), json);
+  emit(globals, json, text);
+}
+
+void steer(const Globals& globals, const Flags& flags, const SaeSteering& steering) {
+  SteeredGeneration options = generation(globals, flags);
+  options.feature_indices = flags.features;
+  options.strengths = flags.strengths;
+  if (!globals.json) {
+    std::cout << flags.prompt << std::flush;
+    options.on_text = [](std::string_view piece) { std::cout << piece << std::flush; };
+  }
+  const SteeredText written = steering.generate(flags.prompt, options);
+  Json json{{"prompt", flags.prompt},
+            {"text", written.text},
+            {"continuation", written.continuation},
+            {"features", flags.features},
+            {"strengths", flags.strengths},
+            {"finish", finish_name(written.generated.finish)}};
+  save(flags, {{"steered", written.text}}, "", json);
+  if (globals.json) {
+    emit(globals, json, "");
+  } else {
+    std::cout << "\n";
+  }
+}
+
+}  // namespace
+
+Command steer_command() {
+  return {"steer", "Continue a prompt with feature directions added",
+          "  drrik steer --sae sae --model assets/demo/model --layer 3 --prompt \"The sea\" "
+          "--feature 12 --strength 4\n"
+          "  drrik steer --sae sae --model assets/demo/model --layer 3 --prompt \"The sea\" "
+          "--feature 12 --compare 0,1,2,3,5 --output steering\n",
+          [](CLI::App& app, Globals& globals) -> std::function<void()> {
+            auto flags = std::make_shared<Flags>();
+            flags->where.add(app);
+            app.add_option("--prompt", flags->prompt, "Text to continue")->required();
+            app.add_option("--feature", flags->features, "A feature to add; may be repeated")
+                ->delimiter(',');
+            app.add_option("--strength", flags->strengths,
+                           "How much of it, one for each --feature (default 1)")
+                ->delimiter(',');
+            app.add_option("--compare", flags->compare, "Strengths to write with, side by side");
+            flags->sampling.add(app);
+            app.add_option("--output", flags->output, "Folder for the texts")->type_name("DIR");
+            return [&globals, flags] {
+              const SaeSteering steering = flags->where.open();
+              if (flags->compare) {
+                compare(globals, *flags, steering);
+              } else {
+                steer(globals, *flags, steering);
+              }
+            };
+          }};
+}
+
+}  // namespace drrik::cli

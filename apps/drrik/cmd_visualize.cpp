@@ -1,0 +1,70 @@
+// drrik visualize: the figures of an autoencoder on activations, from one pass.
+
+#include <memory>
+
+#include "drrik/base/error.h"
+#include "drrik/sae/io.h"
+#include "pipeline.h"
+
+namespace drrik::cli {
+namespace {
+
+struct Flags {
+  std::string sae;
+  std::string activations;
+};
+
+void run(const Globals& globals, const Flags& flags) {
+  const LoadedSae loaded = load_sae_with_record(flags.sae);
+  const auto rows = open_row_source(flags.activations);
+  const Config::Visualization& wanted = globals.config.visualization;
+  FeatureVisualizer visualizer(*loaded.sae, *rows, visualizer_options(globals.config));
+  visualizer.set_labeler(labeler_for(flags.activations));
+  visualizer.set_training_curves(training_curves(loaded.record.history));
+  std::vector<Figure> figures;
+  if (wanted.features.empty()) {
+    figures = visualizer.save_all(wanted.top_features);
+    figures.push_back(visualizer.plot_decoder_weights({}, wanted.top_features));
+  }
+  for (const std::int64_t feature : wanted.features) {
+    figures.push_back(visualizer.create_feature_dashboard(feature));
+    figures.push_back(visualizer.plot_activation_histogram(feature));
+    figures.push_back(visualizer.plot_feature_examples(
+        feature, {.k = wanted.examples, .max_text_length = wanted.max_text_length}));
+  }
+  if (!wanted.features.empty()) {
+    figures.push_back(visualizer.plot_decoder_weights(wanted.features));
+  }
+  Json json{{"figures", Json::array()}};
+  std::string text;
+  for (const Figure& figure : figures) {
+    json["figures"].push_back(figure.path.string());
+    text += figure.path.string() + "\n";
+  }
+  emit(globals, json, text);
+}
+
+}  // namespace
+
+Command visualize_command() {
+  return {"visualize", "Draw what the features do",
+          "  drrik visualize --sae sae --activations acts --output figures\n"
+          "  drrik visualize --sae sae --activations acts --features 12,40 --format svg --output "
+          "figures\n",
+          [](CLI::App& app, Globals& globals) -> std::function<void()> {
+            auto flags = std::make_shared<Flags>();
+            app.add_option("--sae", flags->sae, "Autoencoder: a folder or a .pt file")->required();
+            app.add_option("--activations", flags->activations, "Activation folder or .npy file")
+                ->required();
+            add_setting(app, globals, "--features", "visualization.features");
+            add_setting(app, globals, "--top", "visualization.top_features");
+            add_setting(app, globals, "--examples", "visualization.examples");
+            add_setting(app, globals, "--format", "visualization.format");
+            add_setting(app, globals, "--style", "visualization.style");
+            add_setting(app, globals, "--dpi", "visualization.dpi");
+            add_setting(app, globals, "--output", "visualization.output_dir");
+            return [&globals, flags] { run(globals, *flags); };
+          }};
+}
+
+}  // namespace drrik::cli

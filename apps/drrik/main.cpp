@@ -1,0 +1,135 @@
+// The drrik command: parses, fills options, calls the library. The one catch-all of the program
+// maps an error's kind to the exit code.
+
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <string>
+
+#include "cli.h"
+#include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
+#include "drrik/base/log.h"
+#include "drrik/base/progress.h"
+#include "drrik/base/system.h"
+#include "drrik/base/threads.h"
+#include "drrik/ops/cpu.h"
+
+namespace drrik::cli {
+
+const std::vector<Command>& commands() {
+  static const std::vector<Command> table = {
+      run_command(),       extract_command(),  train_command(),     eval_command(),
+      encode_command(),    decode_command(),   visualize_command(), features_command(),
+      steer_command(),     generate_command(), tokenize_command(),  logits_command(),
+      hooks_command(),     bench_command(),    data_command(),      info_command(),
+      completion_command()};
+  return table;
+}
+
+namespace {
+
+void add_global_flags(CLI::App& app, Globals& globals) {
+  const char* group = "Common options";
+  app.add_option("--config", globals.config_file, "YAML file of settings; flags win over it")
+      ->group(group)
+      ->type_name("FILE");
+  add_setting(app, globals, "--log-level", "log_level")->group(group);
+  add_setting(app, globals, "--threads", "threads")->group(group);
+  add_setting(app, globals, "--seed", "random_seed")->group(group);
+  app.add_flag("--json", globals.json, "Machine-readable result on standard output")->group(group);
+}
+
+// Later wins: defaults, --config, environment, flags.
+void configure(Globals& globals) {
+  globals.config = load_config(globals.config_file, process_environment());
+  for (const auto& [path, text] : globals.settings) {
+    set(globals.config, path, text, "--" + path.substr(path.rfind('.') + 1));
+  }
+  set_log_level(parse_log_level(globals.config.log_level));
+  if (globals.config.threads != 0) set_num_threads(static_cast<int>(globals.config.threads));
+}
+
+// CLI11 says only that an argument was not expected; say which one was probably meant.
+std::string explain(const CLI::App& app, const CLI::ParseError& error) {
+  std::string message = error.what();
+  const auto* chosen = &app;
+  for (const auto* sub : app.get_subcommands()) chosen = sub;
+  if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::ExtrasError)) {
+    for (const std::string& extra : chosen->remaining()) {
+      std::vector<std::string> names;
+      for (const auto* option : chosen->get_options()) {
+        for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+      }
+      if (chosen == &app) {
+        for (const Command& command : commands()) names.emplace_back(command.name);
+      }
+      const bool flag = extra.rfind("--", 0) == 0;
+      message = std::string(flag ? "unknown option '" : "unknown argument '") + extra + "'" +
+                did_you_mean(extra.substr(0, extra.find('=')), names);
+      break;
+    }
+  }
+  return message + "; see drrik " + (chosen == &app ? "" : chosen->get_name() + " ") + "--help";
+}
+
+int fail(const Globals& globals, int code, const std::string& message) {
+  std::fprintf(stderr, "drrik: %s\n", message.c_str());
+  if (globals.json) {
+    std::cout << Json{{"error", {{"message", message}, {"exit_code", code}}}}.dump(
+                     -1, ' ', false, Json::error_handler_t::replace)
+              << "\n";
+  }
+  return code;
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{
+      "drrik finds out what is going on inside a language model: it collects activations,\n"
+      "trains sparse autoencoders on them, shows the features and steers with them."};
+  app.name("drrik");
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  app.set_version_flag("--version", [] {
+    return str("drrik ", version(), " (", build_description(), "; ", cpu_description(), ")");
+  });
+  Globals globals;
+  std::vector<std::function<void()>> actions;
+  std::vector<CLI::App*> subs;
+  for (const Command& command : commands()) {
+    CLI::App* sub = app.add_subcommand(command.name, command.summary);
+    sub->footer(std::string("Examples:\n") + command.examples);
+    actions.push_back(command.make(*sub, globals));
+    add_global_flags(*sub, globals);
+    subs.push_back(sub);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    for (int i = 1; i < argc; ++i) globals.json = globals.json || std::string(argv[i]) == "--json";
+    return fail(globals, static_cast<int>(ErrorKind::kUsage), explain(app, error));
+  }
+  try {
+    configure(globals);
+    install_interrupt_handler();
+    for (std::size_t i = 0; i < subs.size(); ++i) {
+      if (subs[i]->parsed()) actions[i]();
+    }
+    std::cout.flush();
+    if (!std::cout) throw_io("cannot write to standard output");
+    return 0;
+  } catch (const Error& error) {
+    return fail(globals, static_cast<int>(error.kind()), error.what());
+  } catch (const std::bad_alloc&) {
+    return fail(globals, static_cast<int>(ErrorKind::kData), "not enough memory");
+  } catch (const std::exception& error) {
+    return fail(globals, 1, str("internal error: ", error.what()));
+  }
+}
+
+}  // namespace
+}  // namespace drrik::cli
+
+int main(int argc, char** argv) { return drrik::cli::run(argc, argv); }

@@ -1,0 +1,60 @@
+#include "options.h"
+
+#include "drrik/base/error.h"
+
+namespace drrik::cli {
+namespace {
+
+DType dtype_option(const std::string& name, const char* option) {
+  const auto dtype = find_dtype(name);
+  if (!dtype) throw_usage(option, ": '", name, "' is no dtype");
+  return *dtype;
+}
+
+}  // namespace
+
+ExtractorOptions extractor_options(const Config& config) {
+  const Config::Extractor& from = config.extractor;
+  ExtractorOptions to;
+  if (from.model.model_name.empty()) throw_usage("no model given; --model FOLDER names one");
+  if (from.dataset.dataset_name.empty()) throw_usage("no dataset given; --dataset names one");
+  to.model.model_name = resolve_model(from.model.model_name);
+  to.model.revision = from.model.revision;
+  to.model.torch_dtype = dtype_option(from.model.torch_dtype, "--dtype");
+  to.model.device_map = from.model.device_map;
+  to.model.trust_remote_code = from.model.trust_remote_code;
+  to.dataset.dataset_name = from.dataset.dataset_name;
+  to.dataset.dataset_config = from.dataset.dataset_config;
+  to.dataset.split = from.dataset.split;
+  to.dataset.num_samples = from.dataset.num_samples.value_or(-1);
+  to.dataset.text_column = from.dataset.text_column;
+  to.dataset.max_length = from.dataset.max_length;
+  to.dataset.sample_by = parse_sample_by(from.dataset.sample_by);
+  to.extraction.mlp_layers = from.extraction.mlp_layers;
+  to.extraction.hook = parse_hook(from.extraction.hook);
+  to.extraction.positions = parse_positions(from.extraction.positions);
+  to.extraction.batch_size = from.extraction.batch_size;
+  to.extraction.store_dtype = dtype_option(from.extraction.store_dtype, "--store-dtype");
+  to.extraction.output_dir = output_path(config, from.extraction.output_dir).string();
+  to.validate();
+  return to;
+}
+
+void add_extract_settings(CLI::App& app, Globals& globals) {
+  add_setting(app, globals, "--model", "extractor.model.model_name");
+  add_setting(app, globals, "--dataset", "extractor.dataset.dataset_name");
+  add_setting(app, globals, "--dataset-config", "extractor.dataset.dataset_config");
+  add_setting(app, globals, "--split", "extractor.dataset.split");
+  add_setting(app, globals, "--text-column", "extractor.dataset.text_column");
+  add_setting(app, globals, "--sample-by", "extractor.dataset.sample_by");
+  add_setting(app, globals, "--num-samples", "extractor.dataset.num_samples");
+  add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
+  add_setting(app, globals, "--layers", "extractor.extraction.mlp_layers");
+  add_setting(app, globals, "--hook", "extractor.extraction.hook");
+  add_setting(app, globals, "--positions", "extractor.extraction.positions");
+  add_setting(app, globals, "--batch-size", "extractor.extraction.batch_size");
+  add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
+  add_setting(app, globals, "--store-dtype", "extractor.extraction.store_dtype");
+}
+
+}  // namespace drrik::cli

@@ -1,0 +1,23 @@
+#pragma once
+// From the configuration's plain values to the options of the library's rooms, and the flags that
+// several subcommands share.
+
+#include <memory>
+#include <string>
+
+#include "cli.h"
+#include "drrik/activations/options.h"
+#include "drrik/activations/store.h"
+
+namespace drrik::cli {
+
+ExtractorOptions extractor_options(const Config& config);
+
+/// --model, --dataset, … of everything that runs a model over a dataset.
+void add_extract_settings(CLI::App& app, Globals& globals);
+
+/// Runs an extraction into its output folder.
+ActivationMetadata extract_activations(const ExtractorOptions& options, bool resume);
+Json activation_json(const ActivationMetadata& metadata, const std::string& folder);
+
+}  // namespace drrik::cli

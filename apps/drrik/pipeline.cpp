@@ -1,0 +1,317 @@
+#include "pipeline.h"
+
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
+#include "drrik/base/log.h"
+#include "drrik/base/system.h"
+#include "drrik/base/threads.h"
+#include "drrik/data/packing.h"
+#include "drrik/io/safetensors.h"
+#include "drrik/ops/convert.h"
+#include "drrik/sae/io.h"
+#include "options.h"
+
+namespace drrik::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr const char* kCheckpoint = "checkpoint.safetensors";
+
+FitOptions fit_options(const Config& config) {
+  const Config::Training& from = config.training;
+  FitOptions to;
+  to.batch_size = from.batch_size;
+  to.epochs = from.num_epochs;
+  to.steps = from.steps;
+  to.learning_rate = from.learning_rate;
+  to.validation_split = from.validation_split;
+  to.shuffle = from.shuffle;
+  to.resample_dead_neurons = from.resample_dead_neurons;
+  to.resample_interval = from.resample_interval;
+  to.window_size = from.window_size;
+  to.seed = static_cast<std::uint64_t>(config.random_seed);
+  return to;
+}
+
+bool brings_bias(const std::string& init) {
+  return fs::path(init).extension() != ".safetensors" ||
+         SafetensorsFile::open(init).find("bias").has_value();
+}
+
+// Weights of `init` under the run's own hyper-parameters.
+ReluSae from_init(const std::string& init, ReluSaeConfig config, bool hidden_given) {
+  const auto loaded = load_relu_sae(init);
+  if (loaded->d_in() != config.activation_dim) {
+    throw_data("--init '", init, "' takes activations ", loaded->d_in(), " wide, these are ",
+               config.activation_dim);
+  }
+  if (hidden_given && loaded->d_sae() != config.hidden_dim) {
+    throw_data("--init '", init, "' has ", loaded->d_sae(), " latents, --hidden-dim says ",
+               config.hidden_dim);
+  }
+  config.hidden_dim = loaded->d_sae();
+  ReluSae sae(config);
+  copy(std::as_const(*loaded).encoder(), sae.encoder());
+  copy(std::as_const(*loaded).decoder(), sae.decoder());
+  std::ranges::copy(std::as_const(*loaded).encoder_bias(), sae.encoder_bias().begin());
+  if (config.pre_encoder_bias) {
+    std::ranges::copy(std::as_const(*loaded).bias(), sae.bias().begin());
+  }
+  return sae;
+}
+
+ReluSae make_sae(const Config& config, const TrainJob& job, std::int64_t width) {
+  const Config::Autoencoder& from = config.autoencoder;
+  if (from.architecture != "relu") {
+    const std::vector<std::string> known = sae_architectures();
+    throw_usage("--arch: '", from.architecture, "' is unknown; wanted ", join(known),
+                did_you_mean(from.architecture, known));
+  }
+  if (from.activation_dim != 0 && from.activation_dim != width) {
+    throw_data("autoencoder.activation_dim is ", from.activation_dim, ", the activations are ",
+               width, " wide");
+  }
+  const bool hidden_given = from.hidden_dim > 0;
+  ReluSaeConfig made;
+  made.activation_dim = width;
+  made.hidden_dim =
+      hidden_given
+          ? from.hidden_dim
+          : static_cast<std::int64_t>(std::llround(from.expansion * static_cast<double>(width)));
+  made.l1_coefficient = from.l1_coefficient;
+  made.normalize_decoder = from.normalize_decoder;
+  made.pre_encoder_bias = from.pre_encoder_bias;
+  if (!job.init.empty()) return from_init(job.init, made, hidden_given);
+  Rng rng(static_cast<std::uint64_t>(config.random_seed));
+  return ReluSae::random(made, rng);
+}
+
+SaeRecord provenance(const Config& config, const TrainJob& job) {
+  SaeRecord record;
+  record.facts["drrik_version"] = version();
+  record.facts["trained_at"] = utc_timestamp();
+  record.facts["activations"] = job.activations;
+  record.facts["seed"] = std::to_string(config.random_seed);
+  record.facts["threads"] = std::to_string(num_threads());
+  record.facts["batch_size"] = std::to_string(config.training.batch_size);
+  record.facts["learning_rate"] = str(config.training.learning_rate);
+  record.facts["validation_split"] = str(config.training.validation_split);
+  if (!job.init.empty()) record.facts["init"] = job.init;
+  if (!is_activation_store(job.activations)) return record;
+  const ActivationMetadata metadata = load_activation_metadata(job.activations, WithSamples::kNo);
+  const ExtractorOptions& options = metadata.config;
+  record.model_name = options.model.model_name;
+  record.dataset = options.dataset.dataset_name;
+  record.context_size = options.dataset.max_length;
+  record.hook_name = hook_name(options.extraction.hook);
+  if (options.extraction.mlp_layers.size() == 1) record.layer = options.extraction.mlp_layers[0];
+  record.facts["positions"] = positions_name(options.extraction.positions);
+  record.facts["layer_paths"] = join(metadata.layer_paths);
+  return record;
+}
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
+
+Json numbers(const std::vector<double>& values) {
+  Json list = Json::array();
+  for (const double value : values) list.push_back(number_or_null(value));
+  return list;
+}
+
+}  // namespace
+
+Trained train_autoencoder(const Config& config, const TrainJob& job) {
+  if (job.output.empty()) throw_usage("no output folder given; --output DIR names one");
+  const auto rows = open_row_source(job.activations);
+  Trained trained;
+  FitOptions options = fit_options(config);
+  options.checkpoint = fs::path(job.output) / kCheckpoint;
+  options.resume = job.resume && fs::exists(options.checkpoint);
+  if (job.resume && !options.resume && is_sae_path(job.output) &&
+      fs::exists(fs::path(job.output) / "drrik.json")) {
+    log_info(job.output, ": training was finished before; nothing to resume");
+    trained.already_complete = true;
+    trained.hidden_dim = load_sae(job.output)->d_sae();
+    return trained;
+  }
+  options.initialize_bias = job.init.empty() || !brings_bias(job.init);
+  ReluSae sae = make_sae(config, job, rows->dim());
+  trained.hidden_dim = sae.d_sae();
+  create_folders(job.output);
+  FitCallbacks callbacks;
+  if (job.record_steps) {
+    callbacks.on_step = [&](const StepRecord& step) { trained.steps.push_back(step); };
+  }
+  callbacks.on_resample = [](std::int64_t step, const std::vector<std::int64_t>& latents) {
+    log_info("step ", step, ": resampled ", latents.size(), " dead latents");
+  };
+  try {
+    trained.fit = fit(sae, *rows, options, callbacks);
+  } catch (Error& error) {
+    if (error.kind() == ErrorKind::kInterrupted && fs::exists(options.checkpoint)) {
+      throw Error(error.kind(), str(error.what(), "; the checkpoint is in '", job.output,
+                                    "': the same command with --resume continues it"));
+    }
+    throw;
+  }
+  SaeRecord record = provenance(config, job);
+  record.history = trained.fit.history;
+  record.metrics = trained.fit.metrics();
+  record.facts["steps"] = std::to_string(trained.fit.steps);
+  record.facts["train_rows"] = std::to_string(trained.fit.train_rows);
+  save_sae(sae, record, job.output);
+  fs::remove(options.checkpoint);  // the weights are safe; the moments are of no more use
+  return trained;
+}
+
+Json training_json(const Trained& trained, const std::string& output) {
+  Json json{{"output", output}, {"hidden_dim", trained.hidden_dim}};
+  if (trained.already_complete) {
+    json["already_complete"] = true;
+    return json;
+  }
+  const FitResult& fit = trained.fit;
+  json["steps"] = fit.steps;
+  json["epochs"] = fit.epochs;
+  json["train_rows"] = fit.train_rows;
+  json["validation_rows"] = fit.validation_rows;
+  json["seconds"] = fit.seconds;
+  json["rows_per_second"] = fit.rows_per_second;
+  json["resampled"] = fit.resampled;
+  for (const auto& [name, value] : fit.metrics()) json[name] = number_or_null(value);
+  json["training_losses"] = numbers(fit.history.training_losses);
+  json["training_l0_norms"] = numbers(fit.history.training_l0_norms);
+  json["validation_losses"] = numbers(fit.history.validation_losses);
+  json["validation_l0_norms"] = numbers(fit.history.validation_l0_norms);
+  if (!trained.steps.empty()) {
+    Json losses = Json::array();
+    Json mse = Json::array();
+    Json l0 = Json::array();
+    for (const StepRecord& step : trained.steps) {
+      losses.push_back(number_or_null(step.loss.loss));
+      mse.push_back(number_or_null(step.loss.mse));
+      l0.push_back(number_or_null(step.loss.l0));
+    }
+    json["step_losses"] = losses;
+    json["step_mse"] = mse;
+    json["step_l0"] = l0;
+  }
+  return json;
+}
+
+Json evaluation_json(const EvalReport& report) {
+  return {{"rows", report.rows},
+          {"d_in", report.d_in},
+          {"d_sae", report.d_sae},
+          {"l0", report.l0},
+          {"l1", report.l1},
+          {"mse", report.mse},
+          {"squared_error", report.squared_error},
+          {"fvu", number_or_null(report.fvu)},
+          {"explained_variance", number_or_null(report.explained_variance)},
+          {"explained_variance_legacy", number_or_null(report.explained_variance_legacy)},
+          {"cosine", report.cosine},
+          {"l2_ratio", number_or_null(report.l2_ratio)},
+          {"relative_reconstruction_bias", number_or_null(report.relative_reconstruction_bias)},
+          {"dead_latents", report.dead_latents},
+          {"dense_latents_1_percent", report.dense_1_percent},
+          {"dense_latents_10_percent", report.dense_10_percent},
+          {"density_histogram", report.density_histogram()},
+          {"token_policy", "every row of the activations counts"}};
+}
+
+Json splice_json(const SpliceReport& report) {
+  return {{"sequences", report.sequences},
+          {"predictions", report.predictions},
+          {"ce_clean", report.ce_clean},
+          {"ce_spliced", report.ce_spliced},
+          {"ce_zero_ablation", report.ce_zero},
+          {"ce_mean_ablation", report.ce_mean},
+          {"ce_recovered", number_or_null(report.ce_recovered)},
+          {"ce_recovered_mean_ablation", number_or_null(report.ce_recovered_mean)},
+          {"kl_spliced", report.kl_spliced},
+          {"kl_zero_ablation", report.kl_zero}};
+}
+
+std::string evaluation_text(const EvalReport& report) {
+  char text[640];
+  std::snprintf(text, sizeof text,
+                "rows                 %lld\n"
+                "L0                   %.2f of %lld latents\n"
+                "FVU                  %.5f (explained variance %.5f, legacy %.5f)\n"
+                "MSE                  %.6g\n"
+                "cosine               %.5f, norm ratio %.4f, bias %.4f\n"
+                "dead latents         %lld; on over 1 %% of rows %lld, over 10 %% %lld\n",
+                static_cast<long long>(report.rows), report.l0,
+                static_cast<long long>(report.d_sae), report.fvu, report.explained_variance,
+                report.explained_variance_legacy, report.mse, report.cosine, report.l2_ratio,
+                report.relative_reconstruction_bias, static_cast<long long>(report.dead_latents),
+                static_cast<long long>(report.dense_1_percent),
+                static_cast<long long>(report.dense_10_percent));
+  return text;
+}
+
+std::string splice_text(const SpliceReport& report) {
+  char text[400];
+  std::snprintf(text, sizeof text,
+                "cross-entropy        %.4f clean, %.4f spliced, %.4f zero, %.4f mean (nats, %lld "
+                "predictions)\n"
+                "CE recovered         %.4f against zero, %.4f against mean ablation\n"
+                "KL                   %.4f spliced, %.4f zero\n",
+                report.ce_clean, report.ce_spliced, report.ce_zero, report.ce_mean,
+                static_cast<long long>(report.predictions), report.ce_recovered,
+                report.ce_recovered_mean, report.kl_spliced, report.kl_zero);
+  return text;
+}
+
+std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
+                                                        const Tokenizer& tokenizer,
+                                                        std::int64_t max_texts) {
+  const Config::Dataset& dataset = config.extractor.dataset;
+  DatasetOptions options;
+  options.path = dataset.dataset_name;
+  options.text_column = dataset.text_column;
+  options.sample_by = parse_sample_by(dataset.sample_by);
+  options.num_samples = max_texts;
+  const auto source = open_dataset(options);
+  std::vector<std::vector<std::int32_t>> sequences;
+  while (auto sample = source->next()) {
+    check_interrupt("reading the dataset");
+    const auto ids = tokenizer.encode(sample->text);
+    const auto kept = truncate_ids(ids, dataset.max_length);
+    sequences.emplace_back(kept.begin(), kept.end());
+  }
+  return sequences;
+}
+
+RowLabeler labeler_for(const std::string& activations) {
+  if (!is_activation_store(activations)) return row_number_labeler();
+  auto metadata = std::make_shared<const ActivationMetadata>(load_activation_metadata(activations));
+  std::shared_ptr<const Tokenizer> tokenizer;
+  const fs::path model = metadata->config.model.model_name;
+  if (fs::exists(model / "tokenizer.json")) {
+    tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(model));
+  }
+  return activation_labeler(metadata, tokenizer);
+}
+
+VisualizerOptions visualizer_options(const Config& config) {
+  VisualizerOptions options;
+  options.output_dir = output_path(config, config.visualization.output_dir);
+  options.style = parse_figure_style(config.visualization.style);
+  options.format = parse_figure_format(config.visualization.format);
+  options.dpi = static_cast<int>(config.visualization.dpi);
+  return options;
+}
+
+TrainingCurves training_curves(const SaeHistory& history) {
+  return {history.training_losses, history.validation_losses, history.training_l0_norms,
+          history.validation_l0_norms};
+}
+
+}  // namespace drrik::cli

@@ -1,0 +1,106 @@
+// The command-line contract: every subcommand, its help, its output forms.
+
+#include "cli/command.h"
+#include "io/json.h"
+
+namespace drrik::cli_test {
+namespace {
+
+const std::vector<std::string> kSubcommands = {
+    "run",   "extract",  "train",    "eval",   "encode", "decode", "visualize", "features", "steer",
+    "generate", "tokenize", "logits", "hooks", "bench",  "data",   "info",      "completion"};
+
+class Contract : public CommandTest {};
+
+TEST_F(Contract, EverySubcommandHelpsWithExamples) {
+  const Result top = run_ok({"--help"});
+  for (const std::string& name : kSubcommands) {
+    EXPECT_NE(top.out.find("\n  " + name), std::string::npos) << name;
+    const Result help = run_ok({name, "--help"});
+    EXPECT_NE(help.out.find("Examples:\n  drrik " + name), std::string::npos) << help.out;
+    for (const char* flag : {"--config", "--log-level", "--threads", "--seed", "--json"}) {
+      EXPECT_NE(help.out.find(flag), std::string::npos) << name << " " << flag;
+    }
+  }
+}
+
+TEST_F(Contract, VersionNamesBuildAndInstructionSets) {
+  const Result version = run_ok({"--version"});
+  EXPECT_NE(version.out.find("drrik 0."), std::string::npos) << version.out;
+  EXPECT_NE(version.out.find("oneDNN"), std::string::npos) << version.out;
+}
+
+TEST_F(Contract, CompletionScriptsNameEverySubcommand) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const Result script = run_ok({"completion", shell});
+    for (const std::string& name : kSubcommands) {
+      EXPECT_NE(script.out.find(name), std::string::npos) << shell << " " << name;
+    }
+  }
+  EXPECT_EQ(run({"completion", "tcsh"}).exit_code, 2);
+}
+
+TEST_F(Contract, TokenizeGoesBothWays) {
+  const std::string text = "The old man looked at the sea; \"naïve\" he said.";
+  write("a.txt", text);
+  const Result ids = run_ok({"tokenize", "--model", demo_model(), "--text", text});
+  const Json parsed = parse_json(ids.out, "output");
+  ASSERT_TRUE(parsed.is_array());
+  EXPECT_GT(parsed.size(), 5U);
+  EXPECT_EQ(run_ok({"tokenize", "--model", demo_model(), "--file", path("a.txt")}).out, ids.out);
+  EXPECT_EQ(run_ok({"tokenize", "--model", demo_model() + "/tokenizer.json", "--text", text}).out,
+            ids.out);
+  EXPECT_EQ(run_ok({"tokenize", "--model", demo_model(), "--decode", "--text", ids.out}).out,
+            text + "\n");
+  const Result plain =
+      run_ok({"tokenize", "--model", demo_model(), "--no-special-tokens", "--text", text});
+  EXPECT_EQ(parse_json(plain.out, "output").size() + 1, parsed.size());
+  write("rows.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two two\"}\n");
+  const Result rows = run_ok({"tokenize", "--model", demo_model(), "--dataset", path("rows.jsonl")});
+  EXPECT_EQ(std::count(rows.out.begin(), rows.out.end(), '\n'), 2);
+}
+
+TEST_F(Contract, DataPrintsRowsAsJsonLines) {
+  write("d.csv", "id,body\n1,\"a \"\"quoted\"\"\nline\"\n2,b\n");
+  const Result rows = run_ok({"data", "--dataset", path("d.csv"), "--text-column", "body"});
+  EXPECT_EQ(rows.out, "{\"text\":\"a \\\"quoted\\\"\\nline\"}\n{\"text\":\"b\"}\n");
+  EXPECT_EQ(run_ok({"data", "--dataset", path("d.csv"), "--text-column", "body", "--num-samples",
+                    "1", "--skip", "1"})
+                .out,
+            "{\"text\":\"b\"}\n");
+}
+
+TEST_F(Contract, GenerateIsOneTextAndRepeatable) {
+  const std::vector<std::string> args = {"generate",      "--model",          demo_model(),
+                                         "--prompt",      "The sea was",      "--seed",
+                                         "7",             "--max-new-tokens", "12"};
+  const Result first = run_ok(args);
+  EXPECT_EQ(first.out.rfind("The sea was", 0), 0U) << first.out;
+  EXPECT_GT(first.out.size(), std::string("The sea was\n").size());
+  EXPECT_EQ(run_ok(args).out, first.out);
+  auto as_json = args;
+  as_json.push_back("--json");
+  const Json result = parse_json(run_ok(as_json).out, "output");
+  EXPECT_EQ(result.at("text").get<std::string>() + "\n", first.out);
+}
+
+TEST_F(Contract, LogitsAndHooksWriteNumpyFiles) {
+  run_ok({"logits", "--model", demo_model(), "--tokens", "1 2 3", "--output", path("l.npy")});
+  EXPECT_EQ(std::filesystem::file_size(folder_ / "l.npy") % 4, 0U);
+  const Result hooks = run_ok({"hooks", "--model", demo_model(), "--tokens", "1,2,3", "--hook",
+                               "mlp_post", "--layer", "0", "--output", path("h.npy"), "--json"});
+  const Json json = parse_json(hooks.out, "output");
+  EXPECT_EQ(json.at("shape").at(0).get<int>(), 3);
+  EXPECT_EQ(json.at("module").get<std::string>().rfind("model.layers[0].mlp", 0), 0U);
+}
+
+TEST_F(Contract, InfoSaysWhatAFolderIs) {
+  const Json model = parse_json(run_ok({"info", demo_model(), "--json"}).out, "output");
+  EXPECT_EQ(model.at("kind").get<std::string>(), "model");
+  EXPECT_EQ(model.at("architecture").get<std::string>(), "llama");
+  const Json data = parse_json(run_ok({"info", demo_text(), "--json"}).out, "output");
+  EXPECT_EQ(data.at("kind").get<std::string>(), "dataset");
+}
+
+}  // namespace
+}  // namespace drrik::cli_test

@@ -1,0 +1,141 @@
+// The whole job through the command, on the bundled model: extract, train, evaluate, encode,
+// decode, show, find, steer; and what an interrupt leaves behind.
+
+#include <unistd.h>
+
+#include <csignal>
+
+#include "cli/command.h"
+#include "drrik/io/npy.h"
+#include "drrik/sae/sae.h"
+#include "io/json.h"
+
+namespace drrik::cli_test {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Pipeline : public CommandTest {
+ protected:
+  void extract(const std::string& output, const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> args = {"extract",   "--model",       demo_model(), "--dataset",
+                                     demo_text(), "--layers",      "1",          "--positions",
+                                     "all",       "--num-samples", "24",         "--output",
+                                     path(output)};
+    args.insert(args.end(), more.begin(), more.end());
+    run_ok(args);
+  }
+  void train(const std::string& activations, const std::string& output) const {
+    run_ok({"train", "--activations", path(activations), "--output", path(output), "--hidden-dim",
+            "128", "--steps", "60", "--batch-size", "64", "--learning-rate", "0.001"});
+  }
+};
+
+TEST_F(Pipeline, FromTextToSteeredText) {
+  extract("acts");
+  const Json metadata = read_json_file(folder_ / "acts/metadata.json");
+  EXPECT_FALSE(metadata.empty());
+  const Tensor rows = read_npy(folder_ / "acts/activations.npy");
+  ASSERT_EQ(rows.rank(), 2);
+  EXPECT_GT(rows.dim(0), 100);
+
+  train("acts", "sae");
+  EXPECT_TRUE(fs::exists(folder_ / "sae/cfg.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "sae/sae_weights.safetensors"));
+
+  const Json eval =
+      parse_json(run_ok({"eval", "--sae", path("sae"), "--activations", path("acts"), "--json"}).out,
+                 "eval");
+  EXPECT_GT(eval.at("l0").get<double>(), 0.0);
+  EXPECT_GT(eval.at("fvu").get<double>(), 0.0);
+
+  run_ok({"encode", "--sae", path("sae"), "--activations", path("acts/activations.npy"), "--output",
+          path("f.npy")});
+  const Tensor features = read_npy(folder_ / "f.npy");
+  EXPECT_EQ(features.shape(), (std::vector<std::int64_t>{rows.dim(0), 128}));
+  run_ok({"decode", "--sae", path("sae"), "--features", path("f.npy"), "--output", path("x.npy")});
+  EXPECT_EQ(read_npy(folder_ / "x.npy").shape(), rows.shape());
+
+  run_ok({"visualize", "--sae", path("sae"), "--activations", path("acts"), "--output", path("viz"),
+          "--top", "2"});
+  EXPECT_TRUE(fs::exists(folder_ / "viz/feature_density.png"));
+
+  const Json features_json =
+      parse_json(run_ok({"features", "--sae", path("sae"), "--model", demo_model(), "--layer", "1",
+                         "--text", "The sea was calm.", "--top-k", "5", "--json"})
+                     .out,
+                 "features");
+  ASSERT_FALSE(features_json.at("features").empty());
+  const std::string feature =
+      std::to_string(features_json.at("features").at(0).at("feature_idx").get<int>());
+
+  const std::vector<std::string> common = {"--sae",   path("sae"), "--model",          demo_model(),
+                                           "--layer", "1",         "--prompt",         "The sea",
+                                           "--seed",  "3",         "--max-new-tokens", "8"};
+  auto steer = std::vector<std::string>{"steer", "--feature", feature, "--strength", "4"};
+  steer.insert(steer.end(), common.begin(), common.end());
+  EXPECT_EQ(run_ok(steer).out.rfind("The sea", 0), 0U);
+  auto compare = std::vector<std::string>{"steer",     "--feature", feature,     "--compare",
+                                          "0,1,5",     "--output",  path("st"),  "--json"};
+  compare.insert(compare.end(), common.begin(), common.end());
+  const Json compared = parse_json(run_ok(compare).out, "steer");
+  EXPECT_TRUE(compared.at("results").contains("baseline"));
+  EXPECT_TRUE(compared.at("results").contains("strength_5.0"));
+  EXPECT_FALSE(fs::is_empty(folder_ / "st"));
+  EXPECT_EQ(parse_json(run_ok({"info", path("sae"), "--json"}).out, "info").at("kind"), "sae");
+  EXPECT_EQ(parse_json(run_ok({"info", path("acts"), "--json"}).out, "info").at("kind"),
+            "activations");
+}
+
+TEST_F(Pipeline, SameSeedSameBytes) {
+  extract("a");
+  extract("b");
+  EXPECT_EQ(read_file(folder_ / "a/activations.npy"), read_file(folder_ / "b/activations.npy"));
+  train("a", "sae1");
+  train("a", "sae2");
+  EXPECT_EQ(read_file(folder_ / "sae1/sae_weights.safetensors"),
+            read_file(folder_ / "sae2/sae_weights.safetensors"));
+}
+
+TEST_F(Pipeline, InterruptedTrainingResumesToTheSameWeights) {
+  extract("acts");
+  const std::vector<std::string> args = {
+      "train",  "--activations", path("acts"), "--hidden-dim",   "512",
+      "--steps", "1500",         "--batch-size", "128", "--learning-rate", "0.001"};
+  auto whole = args;
+  whole.insert(whole.end(), {"--output", path("whole")});
+  run_ok(whole);
+  auto cut = args;
+  cut.insert(cut.end(), {"--output", path("cut")});
+  Command command(cut, folder_);
+  usleep(400 * 1000);
+  command.signal(SIGINT);
+  const Result stopped = command.wait();
+  // A fast machine may have finished; a cut run says so with 130.
+  ASSERT_TRUE(stopped.exit_code == 130 || stopped.exit_code == 0) << stopped.err;
+  if (stopped.exit_code == 130) {
+    EXPECT_NE(stopped.err.find("--resume"), std::string::npos) << stopped.err;
+    cut.emplace_back("--resume");
+    run_ok(cut);
+  }
+  EXPECT_EQ(read_file(folder_ / "whole/sae_weights.safetensors"),
+            read_file(folder_ / "cut/sae_weights.safetensors"));
+}
+
+TEST_F(Pipeline, RunDoesItAllFromOneFile) {
+  write("run.yaml",
+        "extractor:\n"
+        "  model:\n    model_name: " + demo_model() + "\n    torch_dtype: float32\n"
+        "  dataset:\n    dataset_name: " + demo_text() + "\n    num_samples: 24\n    text_column: text\n"
+        "  extraction:\n    mlp_layers: [1]\n    positions: all\n    output_dir: " + path("out/activations") + "\n"
+        "autoencoder:\n  hidden_dim: 128\n  num_epochs: 1\n  output_dir: " + path("out/sae") + "\n"
+        "visualization:\n  output_dir: " + path("out/figures") + "\n");
+  const Result result = run({"run", path("run.yaml")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_TRUE(fs::exists(folder_ / "out/activations/metadata.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "out/sae/cfg.json"));
+  EXPECT_TRUE(fs::exists(folder_ / "out/figures/feature_density.png"));
+}
+
+}  // namespace
+}  // namespace drrik::cli_test
