@@ -1,7 +1,7 @@
 """Trains the demonstration model, a small Llama, and writes it as a HuggingFace folder.
 
 The schedule counts steps, never time, so the process may be stopped and continued (SIGSTOP, SIGCONT) at will.
-SIGUSR1 starts the final decay at once; the log then names the --steps that repeats the run.
+SIGUSR1 starts the final decay at once; the log then names the options that repeat the run.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -147,7 +147,7 @@ class Llama(nn.Module):
 
 
 class Corpus:
-    """Token streams (one a book) with the sentence starts, split by chapter blocks into training and held-out."""
+    """Token streams (one a book) with the paragraph starts; the end of each is held out."""
 
     def __init__(self, books: Path, tokenizer: Tokenizer, context: int, bos: int):
         self.context, self.bos = context, bos
@@ -160,8 +160,7 @@ class Corpus:
                 e = tokenizer.encode(text, add_special_tokens=False)
                 first = len(ids) + 1
                 for i, (token, (begin, _)) in enumerate(zip(e.ids, e.offsets)):
-                    # A window may begin after a line break; the first token of a later sentence in the
-                    # paragraph carries its leading space, so those are no clean starts.
+                    # Later sentences of a paragraph begin with a space, so they are no clean starts.
                     if i == 0 or text[begin - 1] == "\n":
                         starts.append(first + i)
                 ids += [bos, *e.ids]
@@ -173,7 +172,7 @@ class Corpus:
         self.tokens = sum(len(ids) for ids, _ in self.train)
 
     def epoch(self, rng: np.random.Generator) -> np.ndarray:
-        """Windows [n, context + 1], BOS then text from a paragraph start, covering every book about once."""
+        """Windows [n, context + 1], each BOS then text, covering every book about once."""
         t, out = self.context, []
         for ids, starts in self.train:
             at = int(rng.integers(t))
@@ -194,6 +193,7 @@ def export(model: Llama, config: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     weights = {f"model.{k}": v.detach().to(torch.bfloat16).contiguous() for k, v in model.state_dict().items()}
     save_file(weights, folder / "model.tmp", metadata={"format": "pt"})
+    (folder / "model.tmp").chmod(0o644)
     os.replace(folder / "model.tmp", folder / "model.safetensors")
     generation = {"bos_token_id": 0, "eos_token_id": 0, "do_sample": True, "temperature": 0.8, "top_p": 0.95}
     for name, value in (("config.json", config), ("generation_config.json", generation)):
@@ -210,9 +210,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--books", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True, help="model folder; must hold tokenizer.json")
+    parser.add_argument("--init", type=Path, help="start from the weights of this model folder")
     parser.add_argument("--steps", type=int, default=0, help="length of the run; fixes the result for a seed")
     parser.add_argument("--minutes", type=float, default=0, help="choose --steps from the measured rate instead")
     parser.add_argument("--decay", type=float, default=0.4, help="last share of the steps, learning rate falling to 0")
+    parser.add_argument("--decay-from", type=int, help="first step of that fall, in place of --decay")
     parser.add_argument("--warmup", type=int, default=100)
     parser.add_argument("--batch", type=int, default=16, help="windows a step")
     parser.add_argument("--lr-matrix", type=float, default=5e-3, help="Muon, hidden matrices")
@@ -222,6 +224,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--save-every", type=int, default=400, help="steps between exports and held-out losses")
+    parser.add_argument("--keep", type=Path, help="folder that keeps every export as step-N")
+    parser.add_argument("--until", type=int, default=10**9, help="stop after this step, wherever the schedule stands")
     parser.add_argument("--no-compile", action="store_true")
     parser.add_argument("--fp32", action="store_true", help="no bfloat16 autocast")
     args = parser.parse_args()
@@ -238,9 +242,12 @@ def main() -> None:
         raise SystemExit(f"tokenizer has {tokenizer.get_vocab_size()} entries, the model {config['vocab_size']}")
     corpus = Corpus(args.books, tokenizer, args.context, config["bos_token_id"])
     model = Llama(config)
+    if args.init:
+        weights = load_file(args.init / "model.safetensors")
+        model.load_state_dict({k.removeprefix("model."): v.float() for k, v in weights.items()})
     matrices = [p for p in model.layers.parameters() if p.dim() == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=args.lr_matrix, momentum=0.95, nesterov=True,
                          weight_decay=args.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=args.lr_embed, betas=(0.9, 0.95), weight_decay=0.0, fused=True),
@@ -257,7 +264,7 @@ def main() -> None:
 
     held = corpus.held[: len(corpus.held) // args.batch * args.batch]
     steps = args.steps or 10**9
-    decay_from = int(steps * (1 - args.decay))
+    decay_from = int(steps * (1 - args.decay)) if args.decay_from is None else args.decay_from
     cut_short = False
 
     def on_signal(*_):
@@ -276,7 +283,7 @@ def main() -> None:
             begin = time.perf_counter()
             if cut_short and step < decay_from:
                 decay_from, steps = step, int(step / (1 - args.decay))
-                print(f"decay starts now; repeat with --steps {steps}", flush=True)
+                print(f"decay starts now; repeat with --steps {steps} --decay-from {step}", flush=True)
             scale = min(1.0, (step + 1) / args.warmup, (steps - step) / max(1, steps - decay_from))
             for optimizer, lr in zip(optimizers, base):
                 for group in optimizer.param_groups:
@@ -305,10 +312,12 @@ def main() -> None:
                       f"{rate:6.0f} tokens/s cpu {cpu:.1f} min", flush=True)
             if step % args.save_every == 0 or step == steps:
                 export(model, config, args.out)
+                if args.keep:
+                    export(model, config, args.keep / f"step-{step}")
                 print(f"step {step:6d} held-out loss {evaluate(loss_of, held, args.batch):.4f}", flush=True)
-            if step == steps:
-                break
-    print(f"done: {step} steps, {tokens} tokens, {epoch} epochs", flush=True)
+            if step in (steps, args.until):
+                print(f"done: {step} steps, {tokens} tokens, {epoch} epochs", flush=True)
+                return
 
 
 if __name__ == "__main__":
