@@ -227,8 +227,8 @@ class Pass {
     return add_output(HookPoint::kAttnOut, mixed(), w.attn_out);
   }
 
-  /// Where project_and_mix() leaves the heads' weighted values: over the queries.
-  MatView<float> mixed() const { return qkv_.cols_range(0, config_.q_dim()); }
+  /// Where project_and_mix() leaves the heads' weighted values.
+  MatView<float> mixed() const { return ws_.mixed.mat<float>(n_, config_.q_dim()); }
 
   void project_and_mix(const LayerWeights& w) {
     const std::int64_t q_dim = config_.q_dim();
@@ -242,18 +242,19 @@ class Pass {
     const Heads<float> v(qkv_.cols_range(q_dim + kv_dim, kv_dim), config_.n_kv_heads);
     if (rope_) apply_rope(q, k, *rope_, ws_.positions);
 
+    const Heads<float> out(mixed(), config_.n_heads);
     AttentionOptions options;
     options.compute = model_.options.compute;
     options.scale = static_cast<float>(attention_scale());
     if (!cache_) {
-      attention(q, k, v, boundaries_, options, q);
+      attention(q, k, v, boundaries_, options, out);
       return;
     }
     const Heads<float> all_k = cache_->keys(layer_, past_ + n_);
     const Heads<float> all_v = cache_->values(layer_, past_ + n_);
     append(k, all_k);
     append(v, all_v);
-    attention_cached(q, all_k, all_v, options, q);
+    attention_cached(q, all_k, all_v, options, out);
   }
 
   double attention_scale() const {
@@ -298,7 +299,7 @@ class Pass {
         nonlinearity<BF16>(up, post);
         linear(post, w.down.weight, w.down.bias, to, onto);
       } else {
-        const auto post = up.cols_range(0, f);
+        const auto post = ws_.post.mat<float>(rows, f);
         nonlinearity<float>(up, post);
         linear(post, w.down.weight, w.down.bias, to, onto);
       }

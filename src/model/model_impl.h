@@ -38,7 +38,8 @@ class Scratch {
 struct Workspace {
   Scratch resid;   // [n, d_model]
   Scratch normed;  // [n or chunk, d_model]
-  Scratch qkv;     // [n, q_dim + 2 kv_dim]; attention writes over the queries
+  Scratch qkv;     // [n, q_dim + 2 kv_dim]
+  Scratch mixed;   // [n, q_dim], what attention makes of it
   Scratch up;      // [n or chunk, d_mlp or 2 d_mlp]
   Scratch post;    // [n or chunk, d_mlp]
   Scratch out;     // [n, d_model], a module's output where a hook wants it
