@@ -32,8 +32,9 @@ RowLabeler activation_labeler(std::shared_ptr<const ActivationMetadata> metadata
     };
     const std::int64_t begin = std::max<std::int64_t>(0, origin.position - context);
     const std::int64_t end = std::min(count, origin.position + 1 + context);
-    return {join_tokens(begin, origin.position), join_tokens(origin.position, origin.position + 1),
-            join_tokens(origin.position + 1, end)};
+    return {(begin > 0 ? "\u2026" : "") + join_tokens(begin, origin.position),
+            join_tokens(origin.position, origin.position + 1),
+            join_tokens(origin.position + 1, end) + (end < count ? "\u2026" : "")};
   };
 }
 

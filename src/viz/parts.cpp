@@ -53,12 +53,14 @@ void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stat
   }
   const auto most =
       static_cast<double>(*std::max_element(histogram.counts.begin(), histogram.counts.end()));
+  // Under ten rows a bin a log scale shows less than a plain one.
+  log_y = log_y && most >= 10;
   Axis y;
   y.grid = true;
   if (log_y) {
     y.log = true;
     y.low = 0.7;  // So that a count of one is a bar too.
-    y.high = std::max(10.0, most * 1.3);
+    y.high = most * 1.3;
     y.ticks = log_ticks(1, y.high, 6);
   } else {
     y.high = std::max(1.0, most * 1.05);

@@ -49,7 +49,7 @@ ol.examples li:first-child{border-top:0}
 .value{color:var(--muted);font-variant-numeric:tabular-nums;font-size:12.5px;padding-top:1px}
 .value i{display:block;height:4px;border-radius:2px;background:var(--accent);margin-top:4px}
 .text{overflow-wrap:anywhere;unicode-bidi:plaintext}
-mark{color:var(--mark-text);border-radius:3px;padding:1px 2px;white-space:pre-wrap}
+mark{color:var(--mark-text);border-radius:3px;padding:1px 0;white-space:pre-wrap}
 .steer{display:grid;grid-template-columns:120px 1fr;gap:4px 18px;padding:14px 0;
 border-top:1px solid var(--line)}
 .steer:first-of-type{border-top:0}

@@ -157,6 +157,7 @@ RowLabel fit_label(const RowLabel& label, std::int64_t columns) {
   RowLabel out{clean_text(before), clean_text(label.token, kMaxSide),
                clean_text(label.after, kMaxSide)};
   if (out.token.empty() && !label.token.empty()) out.token = "\uFFFD";
+  trim_start(out.before);
   if (out.before.empty()) trim_start(out.token);
   if (out.token.empty() && out.after.empty()) {
     out.before = elide(label.before, columns);

@@ -67,8 +67,10 @@ TEST(RowLabels, TokensInTheirContext) {
 
 TEST(RowLabels, ContextIsBounded) {
   const RowLabeler labeler = activation_labeler(metadata(), tokenizer(), 1);
-  EXPECT_EQ(labeler(3).before, " old");
-  EXPECT_EQ(labeler(1).after, " old");
+  EXPECT_EQ(labeler(3).before, "\u2026 old");
+  EXPECT_EQ(labeler(3).after, "");
+  EXPECT_EQ(labeler(1).before, "");
+  EXPECT_EQ(labeler(1).after, " old\u2026");
 }
 
 TEST(RowLabels, WithoutATokenizerTheText) {
