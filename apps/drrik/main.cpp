@@ -44,7 +44,7 @@ void add_global_flags(CLI::App& app, Globals& globals) {
 void configure(Globals& globals) {
   globals.config = load_config(globals.config_file, process_environment());
   for (const auto& [path, text] : globals.settings) {
-    set(globals.config, path, text, "--" + path.substr(path.rfind('.') + 1));
+    set(globals.config, path, text);
   }
   set_log_level(parse_log_level(globals.config.log_level));
   if (globals.config.threads != 0) set_num_threads(static_cast<int>(globals.config.threads));
@@ -88,7 +88,7 @@ int run(int argc, char** argv) {
       "drrik finds out what is going on inside a language model: it collects activations,\n"
       "trains sparse autoencoders on them, shows the features and steers with them."};
   app.name("drrik");
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);  // one; see below
   app.get_formatter()->column_width(34);
   app.set_version_flag("--version", [] {
     return str("drrik ", version(), " (", build_description(), "; ", cpu_description(), ")");
@@ -110,6 +110,11 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     for (int i = 1; i < argc; ++i) globals.json = globals.json || std::string(argv[i]) == "--json";
     return fail(globals, static_cast<int>(ErrorKind::kUsage), explain(app, error));
+  }
+  if (app.get_subcommands().empty()) {
+    // Asked for here, so that CLI11 reports a mistyped name as unknown rather than as missing.
+    return fail(globals, static_cast<int>(ErrorKind::kUsage),
+                "a subcommand is missing; see drrik --help");
   }
   try {
     configure(globals);

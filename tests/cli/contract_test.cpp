@@ -7,8 +7,9 @@ namespace drrik::cli_test {
 namespace {
 
 const std::vector<std::string> kSubcommands = {
-    "run",   "extract",  "train",    "eval",   "encode", "decode", "visualize", "features", "steer",
-    "generate", "tokenize", "logits", "hooks", "bench",  "data",   "info",      "completion"};
+    "run",       "extract",  "train", "eval",     "encode",    "decode",
+    "visualize", "features", "steer", "generate", "tokenize",  "logits",
+    "hooks",     "bench",    "data",  "info",     "completion"};
 
 class Contract : public CommandTest {};
 
@@ -56,7 +57,8 @@ TEST_F(Contract, TokenizeGoesBothWays) {
       run_ok({"tokenize", "--model", demo_model(), "--no-special-tokens", "--text", text});
   EXPECT_EQ(parse_json(plain.out, "output").size() + 1, parsed.size());
   write("rows.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two two\"}\n");
-  const Result rows = run_ok({"tokenize", "--model", demo_model(), "--dataset", path("rows.jsonl")});
+  const Result rows =
+      run_ok({"tokenize", "--model", demo_model(), "--dataset", path("rows.jsonl")});
   EXPECT_EQ(std::count(rows.out.begin(), rows.out.end(), '\n'), 2);
 }
 
@@ -71,9 +73,9 @@ TEST_F(Contract, DataPrintsRowsAsJsonLines) {
 }
 
 TEST_F(Contract, GenerateIsOneTextAndRepeatable) {
-  const std::vector<std::string> args = {"generate",      "--model",          demo_model(),
-                                         "--prompt",      "The sea was",      "--seed",
-                                         "7",             "--max-new-tokens", "12"};
+  const std::vector<std::string> args = {"generate", "--model",          demo_model(),
+                                         "--prompt", "The sea was",      "--seed",
+                                         "7",        "--max-new-tokens", "12"};
   const Result first = run_ok(args);
   EXPECT_EQ(first.out.rfind("The sea was", 0), 0U) << first.out;
   EXPECT_GT(first.out.size(), std::string("The sea was\n").size());

@@ -11,7 +11,8 @@ class Errors : public CommandTest {
   void expect(const std::vector<std::string>& args, int code, const std::string& part) const {
     const Result result = run(args);
     EXPECT_EQ(result.exit_code, code) << result.err;
-    EXPECT_NE(result.err.find(part), std::string::npos) << "wanted '" << part << "' in\n" << result.err;
+    EXPECT_NE(result.err.find(part), std::string::npos) << "wanted '" << part << "' in\n"
+                                                        << result.err;
     EXPECT_EQ(result.out, "");
   }
 };
@@ -22,13 +23,13 @@ TEST_F(Errors, UsageNamesTheNearestFlagAndCommand) {
   expect({"hooks", "--model", demo_model(), "--tokens", "1", "--hook", "mpl_out", "--layer", "0",
           "--output", path("x.npy")},
          2, "did you mean 'mlp_out'");
-  expect({"generate", "--model", demo_model(), "--prompt", "x", "--threads", "0"}, 2, "threads");
-  expect({"data", "--dataset", demo_text(), "--log-level", "loud"}, 2, "log level");
+  expect({"generate", "--model", demo_model(), "--prompt", "x", "--threads=-1"}, 2, "threads");
+  expect({"data", "--dataset", demo_text(), "--log-level", "loud"}, 2, "log_level");
 }
 
 TEST_F(Errors, ALayerThatDoesNotExist) {
-  expect({"extract", "--model", demo_model(), "--dataset", demo_text(), "--layers", "99", "--output",
-          path("acts")},
+  expect({"extract", "--model", demo_model(), "--dataset", demo_text(), "--layers", "99",
+          "--output", path("acts")},
          2, "99");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "acts/metadata.json"));
 }
@@ -39,11 +40,12 @@ TEST_F(Errors, ModelFolderThatIsNone) {
   std::filesystem::create_directory(folder_ / "empty");
   const Result result = run({"generate", "--model", path("empty"), "--prompt", "x"});
   EXPECT_TRUE(result.exit_code == 3 || result.exit_code == 4) << result.err;
-  EXPECT_NE(result.err.find("config.json"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("empty"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find(".json"), std::string::npos) << result.err;
 }
 
 TEST_F(Errors, DatasetsThatCannotServe) {
-  expect({"data", "--dataset", path("absent.jsonl")}, 4, "absent.jsonl");
+  expect({"data", "--dataset", path("absent.jsonl")}, 2, "absent.jsonl");
   write("bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": \n");
   const Result bad = run({"data", "--dataset", path("bad.jsonl")});
   EXPECT_EQ(bad.exit_code, 3) << bad.err;
@@ -70,8 +72,9 @@ TEST_F(Errors, JsonModeReportsTheErrorOnStandardOutputToo) {
 
 TEST_F(Errors, ConfigFilesAreChecked) {
   write("c.yaml", "autoencoder:\n  hiden_dim: 64\n");
-  expect({"train", "--config", path("c.yaml"), "--activations", path("x.npy"), "--output", path("o")},
-         2, "hidden_dim");
+  expect(
+      {"train", "--config", path("c.yaml"), "--activations", path("x.npy"), "--output", path("o")},
+      2, "hidden_dim");
 }
 
 TEST_F(Errors, TokensNeverReachOutput) {

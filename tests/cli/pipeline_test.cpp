@@ -18,10 +18,9 @@ namespace fs = std::filesystem;
 class Pipeline : public CommandTest {
  protected:
   void extract(const std::string& output, const std::vector<std::string>& more = {}) const {
-    std::vector<std::string> args = {"extract",   "--model",       demo_model(), "--dataset",
-                                     demo_text(), "--layers",      "1",          "--positions",
-                                     "all",       "--num-samples", "24",         "--output",
-                                     path(output)};
+    std::vector<std::string> args = {
+        "extract",     "--model", demo_model(),    "--dataset", demo_text(), "--layers",  "1",
+        "--positions", "all",     "--num-samples", "24",        "--output",  path(output)};
     args.insert(args.end(), more.begin(), more.end());
     run_ok(args);
   }
@@ -43,9 +42,8 @@ TEST_F(Pipeline, FromTextToSteeredText) {
   EXPECT_TRUE(fs::exists(folder_ / "sae/cfg.json"));
   EXPECT_TRUE(fs::exists(folder_ / "sae/sae_weights.safetensors"));
 
-  const Json eval =
-      parse_json(run_ok({"eval", "--sae", path("sae"), "--activations", path("acts"), "--json"}).out,
-                 "eval");
+  const Json eval = parse_json(
+      run_ok({"eval", "--sae", path("sae"), "--activations", path("acts"), "--json"}).out, "eval");
   EXPECT_GT(eval.at("l0").get<double>(), 0.0);
   EXPECT_GT(eval.at("fvu").get<double>(), 0.0);
 
@@ -75,8 +73,8 @@ TEST_F(Pipeline, FromTextToSteeredText) {
   auto steer = std::vector<std::string>{"steer", "--feature", feature, "--strength", "4"};
   steer.insert(steer.end(), common.begin(), common.end());
   EXPECT_EQ(run_ok(steer).out.rfind("The sea", 0), 0U);
-  auto compare = std::vector<std::string>{"steer",     "--feature", feature,     "--compare",
-                                          "0,1,5",     "--output",  path("st"),  "--json"};
+  auto compare = std::vector<std::string>{"steer", "--feature", feature,    "--compare",
+                                          "0,1,5", "--output",  path("st"), "--json"};
   compare.insert(compare.end(), common.begin(), common.end());
   const Json compared = parse_json(run_ok(compare).out, "steer");
   EXPECT_TRUE(compared.at("results").contains("baseline"));
@@ -99,9 +97,9 @@ TEST_F(Pipeline, SameSeedSameBytes) {
 
 TEST_F(Pipeline, InterruptedTrainingResumesToTheSameWeights) {
   extract("acts");
-  const std::vector<std::string> args = {
-      "train",  "--activations", path("acts"), "--hidden-dim",   "512",
-      "--steps", "1500",         "--batch-size", "128", "--learning-rate", "0.001"};
+  const std::vector<std::string> args = {"train", "--activations",   path("acts"), "--hidden-dim",
+                                         "512",   "--steps",         "1500",       "--batch-size",
+                                         "128",   "--learning-rate", "0.001"};
   auto whole = args;
   whole.insert(whole.end(), {"--output", path("whole")});
   run_ok(whole);
@@ -125,11 +123,20 @@ TEST_F(Pipeline, InterruptedTrainingResumesToTheSameWeights) {
 TEST_F(Pipeline, RunDoesItAllFromOneFile) {
   write("run.yaml",
         "extractor:\n"
-        "  model:\n    model_name: " + demo_model() + "\n    torch_dtype: float32\n"
-        "  dataset:\n    dataset_name: " + demo_text() + "\n    num_samples: 24\n    text_column: text\n"
-        "  extraction:\n    mlp_layers: [1]\n    positions: all\n    output_dir: " + path("out/activations") + "\n"
-        "autoencoder:\n  hidden_dim: 128\n  num_epochs: 1\n  output_dir: " + path("out/sae") + "\n"
-        "visualization:\n  output_dir: " + path("out/figures") + "\n");
+        "  model:\n    model_name: " +
+            demo_model() +
+            "\n    torch_dtype: float32\n"
+            "  dataset:\n    dataset_name: " +
+            demo_text() +
+            "\n    num_samples: 24\n    text_column: text\n"
+            "  extraction:\n    mlp_layers: [1]\n    positions: all\n    output_dir: " +
+            path("out/activations") +
+            "\n"
+            "autoencoder:\n  hidden_dim: 128\n  num_epochs: 1\n  output_dir: " +
+            path("out/sae") +
+            "\n"
+            "visualization:\n  output_dir: " +
+            path("out/figures") + "\n");
   const Result result = run({"run", path("run.yaml")});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_TRUE(fs::exists(folder_ / "out/activations/metadata.json"));
