@@ -20,7 +20,7 @@
 namespace drrik {
 namespace {
 
-constexpr std::size_t kChunk = std::size_t{1} << 18;
+constexpr std::size_t kChunk = std::size_t{1} << 16;
 constexpr std::size_t kMagicBytes = 8;
 
 class FileStream final : public ByteStream {

@@ -12,7 +12,7 @@
 namespace drrik {
 namespace {
 
-constexpr std::size_t kChunk = std::size_t{1} << 18;
+constexpr std::size_t kChunk = std::size_t{1} << 16;
 constexpr std::size_t kMaxFields = 100'000;
 
 class CsvReader final : public RowReader {

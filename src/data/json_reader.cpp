@@ -176,7 +176,7 @@ class JsonReader final : public RowReader {
     simdjson::dom::object object;
     element member;
     simdjson::dom::array rows;
-    if (value.get(object) == simdjson::SUCCESS && !has_strings(object)) {
+    if (!splitter_.in_array() && value.get(object) == simdjson::SUCCESS && !has_strings(object)) {
       if (picker_.find(object, member)) {
         if (member.get(rows) == simdjson::SUCCESS) return add_all(rows, line, mended);
       } else if (object.at_key("data").get(rows) == simdjson::SUCCESS) {

@@ -20,6 +20,8 @@ class JsonSplitter {
   bool next(std::string& value);
   /// Line on which the value that next() gave last begins, from 1.
   std::int64_t line() const { return value_line_; }
+  /// True when the values are elements of an array (known after the first next()).
+  bool in_array() const { return mode_ == Mode::kArray || mode_ == Mode::kDone; }
   const ByteStream& stream() const { return *stream_; }
 
  private:

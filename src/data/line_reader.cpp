@@ -8,7 +8,7 @@
 namespace drrik {
 namespace {
 
-constexpr std::size_t kFirstBuffer = std::size_t{1} << 20;
+constexpr std::size_t kFirstBuffer = std::size_t{1} << 16;
 
 }  // namespace
 

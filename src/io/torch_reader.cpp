@@ -4,6 +4,7 @@
 #include <cstring>
 #include <map>
 #include <optional>
+#include <tuple>
 #include <utility>
 
 #include "drrik/base/checked.h"
@@ -79,6 +80,8 @@ class Reader {
   }
 
  private:
+  using Key = std::tuple<std::string, std::int64_t, DType, std::vector<std::int64_t>,
+                         std::vector<std::int64_t>>;
   static constexpr int kUnseen = -1;
   static constexpr int kOpen = -2;
 
@@ -146,11 +149,11 @@ class Reader {
     if (copied_ > kMaxPickle) throw_data("too many bytes in strings");
     std::string out;
     for (std::size_t i = 0; i < text.size(); ++i) {
-      auto c = static_cast<unsigned char>(text[i]);
+      unsigned c = static_cast<unsigned char>(text[i]);
       if (c >= 0x80) {
         const bool two = (c & 0xFEU) == 0xC2U && i + 1 < text.size();
         if (!two) throw_data("bytes that are not latin1");
-        c = static_cast<unsigned char>((c << 6U) | (static_cast<unsigned char>(text[++i]) & 0x3FU));
+        c = ((c & 3U) << 6U) | (static_cast<unsigned char>(text[++i]) & 0x3FU);
       }
       out += static_cast<char>(c);
     }
@@ -263,17 +266,11 @@ class Reader {
   }
 
   std::shared_ptr<const Tensor> tensor_of(const View& view) {
-    // Tied weights are two views of one storage: one tensor here too.
-    auto key = std::make_pair(std::string(view.storage.key), view.offset);
-    for (auto [at, end] = tensors_.equal_range(key); at != end; ++at) {
-      const View& other = views_[at->second.first];
-      if (other.shape == view.shape && other.strides == view.strides && other.dtype == view.dtype) {
-        return at->second.second;
-      }
-    }
-    auto tensor = std::make_shared<const Tensor>(make_tensor(view));
-    const auto index = static_cast<std::size_t>(&view - views_.data());
-    tensors_.emplace(std::move(key), std::make_pair(index, tensor));
+    // Tied weights are two views of one storage: one tensor here too. The key is all that a view
+    // is, so that a file of many views costs n log n.
+    Key key(view.storage.key, view.offset, view.dtype, view.shape, view.strides);
+    auto& tensor = tensors_[std::move(key)];
+    if (tensor == nullptr) tensor = std::make_shared<const Tensor>(make_tensor(view));
     return tensor;
   }
 
@@ -401,9 +398,7 @@ class Reader {
   std::vector<View> views_;
   std::vector<PtValue> made_;
   std::vector<int> height_;
-  std::multimap<std::pair<std::string, std::int64_t>,
-                std::pair<std::size_t, std::shared_ptr<const Tensor>>>
-      tensors_;
+  std::map<Key, std::shared_ptr<const Tensor>> tensors_;
 };
 
 void refuse_other_formats(std::span<const std::byte> bytes) {

@@ -27,8 +27,7 @@ struct KeyHash {
     };
     for (const std::int64_t v : {key.m, key.n, key.k, key.a_row, key.a_col, key.b_row, key.b_col,
                                  key.c_row, static_cast<std::int64_t>(key.dtype),
-                                 std::int64_t{key.accumulate} * 4 + std::int64_t{key.bias} * 2 +
-                                     std::int64_t{key.packed}}) {
+                                 std::int64_t{key.accumulate} * 4 + std::int64_t{key.bias} * 2}) {
       mix(v);
     }
     return static_cast<std::size_t>(h);
@@ -44,12 +43,7 @@ Compiled compile(const MatmulKey& key) {
   using dt = dnnl::memory::data_type;
   const dt type = key.dtype == DType::kBF16 ? dt::bf16 : dt::f32;
   const dnnl::memory::desc a({key.m, key.k}, type, dnnl::memory::dims{key.a_row, key.a_col});
-  const dnnl::memory::desc b =
-      key.packed
-          ? dnnl::memory::desc({key.k, key.n}, type,
-                               key.dtype == DType::kBF16 ? dnnl::memory::format_tag::BA16a64b2a
-                                                         : dnnl::memory::format_tag::BA16a64b)
-          : dnnl::memory::desc({key.k, key.n}, type, dnnl::memory::dims{key.b_row, key.b_col});
+  const dnnl::memory::desc b({key.k, key.n}, type, dnnl::memory::dims{key.b_row, key.b_col});
   const dnnl::memory::desc c({key.m, key.n}, dt::f32, dnnl::memory::dims{key.c_row, 1});
   dnnl::primitive_attr attr;
   attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);

@@ -22,9 +22,6 @@ struct MatmulKey {
   DType dtype = DType::kF32;  ///< Of a and b: kF32 or kBF16.
   bool accumulate = false;
   bool bias = false;
-  /// b lies in panels of 64 columns, [n / 64][k][64] (bf16: pairs of k interleaved), padded with
-  /// zeros; b_row and b_col are not used.
-  bool packed = false;
   bool operator==(const MatmulKey&) const = default;
 };
 

@@ -7,25 +7,17 @@
 #include "drrik/ops/convert.h"
 #include "ops/dnnl_matmul.h"
 #include "ops/grain.h"
-#include "ops/weight.h"
+#include "ops/panel_product.h"
 
 namespace drrik {
 namespace {
 
-// What oneDNN has packed kernels for on this machine; without them it takes plain matrices.
-struct Machine {
-  bool packed_f32 = false;
-  bool packed_bf16 = false;
-};
-
-const Machine& machine() {
-  static const Machine found = [] {
+// Whether oneDNN multiplies bfloat16 matrices fast here.
+bool fast_bf16_matmul() {
+  static const bool found = [] {
     // Each of oneDNN's sets contains the bits of those it extends.
-    const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-    const auto has = [isa](dnnl::cpu_isa set) {
-      return (isa & static_cast<unsigned>(set)) == static_cast<unsigned>(set);
-    };
-    return Machine{has(dnnl::cpu_isa::avx512_core), has(dnnl::cpu_isa::avx512_core_bf16)};
+    const auto bf16 = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+    return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & bf16) == bf16;
   }();
   return found;
 }
@@ -52,6 +44,16 @@ MatView<float> widened(MatView<const BF16> x, std::size_t slot) {
 MatView<BF16> rounded(MatView<const float> x, std::size_t slot) {
   const MatView<BF16> out(scratch<BF16>(slot, x.rows() * x.cols()), x.rows(), x.cols());
   convert(x, out);
+  return out;
+}
+
+// The bfloat16 kernels take inputs in pairs; the panels end in zeros.
+MatView<BF16> padded_to_even(MatView<const BF16> x) {
+  const MatView<BF16> out(scratch<BF16>(3, x.rows() * (x.cols() + 1)), x.rows(), x.cols() + 1);
+  for (std::int64_t r = 0; r < x.rows(); ++r) {
+    std::copy_n(x.row_ptr(r), x.cols(), out.row_ptr(r));
+    out(r, x.cols()) = BF16();
+  }
   return out;
 }
 
@@ -84,95 +86,16 @@ const float* pointer(std::span<const float> values) {
   return values.empty() ? nullptr : values.data();
 }
 
-// Panels [first, first + count) as one product with oneDNN's packed kernels.
-void packed_product(const Weight::Impl& w, const void* x, std::int64_t x_stride, DType dtype,
-                    const void* panels, std::int64_t first, std::int64_t count, const float* bias,
-                    bool accumulate, MatView<float> y) {
-  const std::int64_t column = first * kPanel;
-  detail::MatmulKey key;
-  key.m = y.rows();
-  key.n = std::min(count * kPanel, w.out - column);
-  key.k = w.in;
-  key.a_row = x_stride;
-  key.a_col = 1;
-  key.c_row = y.stride();
-  key.dtype = dtype;
-  key.accumulate = accumulate;
-  key.bias = bias != nullptr;
-  key.packed = true;
-  detail::dnnl_matmul(key, x, panels, bias != nullptr ? bias + column : nullptr, y.data() + column);
-}
-
-// float32 products: panels as they are, or widened block by block.
-void linear_f32(MatView<const float> x, const Weight::Impl& w, const float* bias, bool accumulate,
-                MatView<float> y) {
-  const bool widen = w.dtype != DType::kF32;
-  if (machine().packed_f32) {
-    if (!widen) {
-      packed_product(w, x.data(), x.stride(), DType::kF32, w.panel<float>(0), 0, w.panels, bias,
-                     accumulate, y);
-      return;
-    }
-    // Blocks that stay in cache between widening and product.
-    const std::int64_t block =
-        std::max<std::int64_t>(2, (std::int64_t{1} << 20) / w.panel_elements());
-    float* panels = scratch<float>(0, std::min(block, w.panels) * w.wide_panel_elements());
-    for (std::int64_t first = 0; first < w.panels; first += block) {
-      const std::int64_t count = std::min(block, w.panels - first);
-      detail::widen_panels(w, first, count, panels);
-      packed_product(w, x.data(), x.stride(), DType::kF32, panels, first, count, bias, accumulate,
-                     y);
-    }
-    return;
-  }
-  // A panel is a plain [in, 64] matrix; each thread takes some.
-  parallel_for(w.panels, 1, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t p = begin; p < end; ++p) {
-      const float* panel = nullptr;
-      if (widen) {
-        float* to = scratch<float>(0, w.wide_panel_elements());
-        detail::widen_panels(w, p, 1, to);
-        panel = to;
-      } else {
-        panel = w.panel<float>(p);
-      }
-      const std::int64_t column = p * kPanel;
-      detail::MatmulKey key;
-      key.m = y.rows();
-      key.n = std::min(kPanel, w.out - column);
-      key.k = w.in;
-      key.a_row = x.stride();
-      key.a_col = 1;
-      key.b_row = kPanel;
-      key.b_col = 1;
-      key.c_row = y.stride();
-      key.accumulate = accumulate;
-      key.bias = bias != nullptr;
-      detail::dnnl_matmul(key, x.data(), panel, bias != nullptr ? bias + column : nullptr,
-                          y.data() + column);
-    }
-  });
-}
-
-void linear_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias, bool accumulate,
-                 MatView<float> y) {
-  packed_product(w, x.data(), x.stride(), DType::kBF16, w.panel<BF16>(0), 0, w.panels, bias,
-                 accumulate, y);
-}
-
 }  // namespace
 
 void linear(MatView<const float> x, const Weight& w, std::span<const float> bias, MatView<float> y,
             LinearOptions options) {
   check_linear(x, w, bias, y);
   if (trivial(x.rows(), x.cols(), bias, options.accumulate, y)) return;
-  const Weight::Impl& impl = w.impl();
   if (w.compute() == Compute::kBF16) {
     linear(rounded(x, 1), w, bias, y, options);
-  } else if (x.rows() <= detail::kFewRows) {
-    detail::linear_few_rows(x, impl, pointer(bias), options.accumulate, y);
   } else {
-    linear_f32(x, impl, pointer(bias), options.accumulate, y);
+    detail::panel_product(x, w.impl(), pointer(bias), options.accumulate, y);
   }
 }
 
@@ -180,15 +103,12 @@ void linear(MatView<const BF16> x, const Weight& w, std::span<const float> bias,
             LinearOptions options) {
   check_linear(x, w, bias, y);
   if (trivial(x.rows(), x.cols(), bias, options.accumulate, y)) return;
-  const Weight::Impl& impl = w.impl();
-  if (x.rows() <= detail::kFewRows) {
-    detail::linear_few_rows(widened(x, 2), impl, pointer(bias), options.accumulate, y);
-  } else if (w.stored_dtype() == DType::kBF16 && w.compute() == Compute::kBF16 &&
-             machine().packed_bf16) {
-    linear_bf16(x, impl, pointer(bias), options.accumulate, y);
+  if (w.compute() == Compute::kBF16 && detail::has_bf16_dot()) {
+    if (x.cols() % 2 != 0) x = padded_to_even(x);
+    detail::panel_product_bf16(x, w.impl(), pointer(bias), options.accumulate, y);
   } else {
-    // Products of bfloat16 values are exact in float32, so this differs in the order of sums only.
-    linear_f32(widened(x, 2), impl, pointer(bias), options.accumulate, y);
+    // Products of bfloat16 values are exact in float32: this differs in the order of sums only.
+    detail::panel_product(widened(x, 2), w.impl(), pointer(bias), options.accumulate, y);
   }
 }
 
@@ -233,7 +153,7 @@ void matmul(MatView<const float> a, Trans trans_a, MatView<const float> b, Trans
 
 void matmul(MatView<const BF16> a, Trans trans_a, MatView<const BF16> b, Trans trans_b,
             MatView<float> c, float beta) {
-  if (machine().packed_bf16) {
+  if (fast_bf16_matmul()) {
     matmul_plain(a, trans_a, b, trans_b, c, beta);
   } else {
     matmul_plain<float>(widened(a, 2), trans_a, widened(b, 3), trans_b, c, beta);

@@ -18,30 +18,16 @@ namespace drrik {
 namespace HWY_NAMESPACE {
 namespace {
 
-std::int64_t CountActive(const float* pre, std::int64_t n, float bias) {
-  const DF d;
-  const std::int64_t lanes = float_lanes();
-  const VF b = hn::Set(d, bias);
-  std::int64_t count = 0;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    count += static_cast<std::int64_t>(
-        hn::CountTrue(d, hn::Gt(hn::Add(load(d, pre + i), b), hn::Zero(d))));
-  }
-  for (; i < n; ++i) count += pre[i] + bias > 0.0F ? 1 : 0;
-  return count;
-}
-
-// Writes at most `room` entries (the count is known), so whole-vector stores stop short of the end.
-void CollectLatent(const float* pre, std::int64_t n, float bias, std::int32_t* row, float* value,
-                   std::int64_t room) {
+// Writes at most n entries, by whole vectors: `row` and `value` need a vector's room more.
+std::int64_t CollectLatent(const float* pre, std::int64_t n, float bias, std::int32_t* row,
+                           float* value) {
   const DF d;
   const hn::RebindToSigned<DF> di;
   const std::int64_t lanes = float_lanes();
   const VF b = hn::Set(d, bias);
   std::int64_t out = 0;
   std::int64_t i = 0;
-  for (; i + lanes <= n && out + lanes <= room; i += lanes) {
+  for (; i + lanes <= n; i += lanes) {
     const VF v = hn::Add(load(d, pre + i), b);
     const auto active = hn::Gt(v, hn::Zero(d));
     if (hn::AllFalse(d, active)) continue;
@@ -50,13 +36,14 @@ void CollectLatent(const float* pre, std::int64_t n, float bias, std::int32_t* r
     hn::StoreU(hn::Compress(index, hn::RebindMask(di, active)), di, row + out);
     out += static_cast<std::int64_t>(hn::CountTrue(d, active));
   }
-  for (; out < room && i < n; ++i) {
+  for (; i < n; ++i) {
     const float v = pre[i] + bias;
     if (v > 0.0F) {
       value[out] = v;
       row[out++] = static_cast<std::int32_t>(i);
     }
   }
+  return out;
 }
 
 std::int64_t CollectRow(const float* pre, const float* bias, std::int64_t n, std::int32_t* latent,
@@ -141,11 +128,13 @@ HWY_AFTER_NAMESPACE();
 namespace drrik {
 namespace {
 
-HWY_EXPORT(CountActive);
 HWY_EXPORT(CollectLatent);
 HWY_EXPORT(CollectRow);
 HWY_EXPORT(ReluLatent);
 HWY_EXPORT(MaskLatent);
+
+// Room behind the last entry for a whole vector's store.
+constexpr std::int64_t kRoom = HWY_MAX_BYTES / sizeof(float);
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -183,11 +172,29 @@ void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
                " rows, entries for [", entries.latents, ", ", entries.rows, "]");
   }
   const std::int64_t n = pre_t.cols();
-  const std::int64_t grain = row_grain(n);
+  // Blocks of latents are collected apart and then put behind each other.
+  constexpr std::int64_t kBlock = 16;
+  const std::int64_t blocks = (pre_t.rows() + kBlock - 1) / kBlock;
+  if (entries.blocks.size() < at(blocks)) entries.blocks.resize(at(blocks));
   std::int64_t* start = entries.start.data() + first;
-  parallel_for(pre_t.rows(), grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t j = begin; j < end; ++j) {
-      start[j + 1] = HWY_DYNAMIC_DISPATCH(CountActive)(pre_t.row_ptr(j), n, bias[at(j)]);
+  const std::int64_t grain = row_grain(kBlock * n);
+  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      ActiveEntries::Block& block = entries.blocks[at(b)];
+      block.count = 0;
+      const std::int64_t stop = std::min(pre_t.rows(), (b + 1) * kBlock);
+      for (std::int64_t j = b * kBlock; j < stop; ++j) {
+        const std::int64_t room = block.count + n + kRoom;
+        if (block.row.size() < at(room)) {
+          block.row.resize(at(room + room / 2));
+          block.value.resize(at(room + room / 2));
+        }
+        const std::int64_t found = HWY_DYNAMIC_DISPATCH(CollectLatent)(
+            pre_t.row_ptr(j), n, bias[at(j)], block.row.data() + block.count,
+            block.value.data() + block.count);
+        start[j + 1] = found;
+        block.count += found;
+      }
     }
   });
   start[0] = entries.count;
@@ -195,13 +202,12 @@ void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
   entries.count = start[pre_t.rows()];
   grow(entries.row, entries.count);
   grow(entries.value, entries.count);
-  parallel_for(pre_t.rows(), grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t j = begin; j < end; ++j) {
-      const std::int64_t room = start[j + 1] - start[j];
-      if (room == 0) continue;
-      HWY_DYNAMIC_DISPATCH(CollectLatent)
-      (pre_t.row_ptr(j), n, bias[at(j)], entries.row.data() + start[j],
-       entries.value.data() + start[j], room);
+  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const ActiveEntries::Block& block = entries.blocks[at(b)];
+      const std::int64_t to = start[b * kBlock];
+      std::copy_n(block.row.data(), block.count, entries.row.data() + to);
+      std::copy_n(block.value.data(), block.count, entries.value.data() + to);
     }
   });
 }

@@ -7,7 +7,6 @@
 #include "drrik/base/threads.h"
 #include "drrik/ops/sae_kernels.h"
 #include "ops/grain.h"
-#include "ops/sae_latent.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sae_sweep.cpp"
@@ -66,61 +65,100 @@ HWY_INLINE void each_vector(std::int64_t n, const Body& body) {
   }
 }
 
-// encoder_grad and decoder_grad may be null: gradient 0. centring += bias_grad · encoder.
-void StepLatent(const LatentRows& p, const float* encoder_grad, const float* decoder_grad,
-                float bias_grad, std::int64_t n, const AdamScalars& scalars, bool unit_decoder,
-                float* centring) {
+// Decays that are due to moments. One multiplication after the other: as if taken in time.
+HWY_INLINE void decay(const AdamKernel& adam, std::int32_t times, VF& m, VF& v) {
+  for (std::int32_t i = 0; i < times; ++i) {
+    m = hn::Mul(adam.beta1, m);
+    v = hn::Mul(adam.beta2, v);
+  }
+}
+
+void EncoderIdle(float* HWY_RESTRICT w, float* HWY_RESTRICT m, float* HWY_RESTRICT v,
+                 std::int64_t n, const AdamScalars& scalars, std::int32_t due, bool write_moments) {
+  const AdamKernel adam(scalars);
+  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
+    VF vm = get(m);
+    VF vv = get(v);
+    decay(adam, due, vm, vv);
+    put(adam.idle(get(w), vm, vv), w);
+    if (write_moments) {
+      put(vm, m);
+      put(vv, v);
+    }
+  });
+}
+
+// centring += bias_grad · w before the step, unless null.
+void EncoderStep(float* HWY_RESTRICT w, float* HWY_RESTRICT m, float* HWY_RESTRICT v,
+                 const float* HWY_RESTRICT grad, std::int64_t n, const AdamScalars& scalars,
+                 std::int32_t due, float bias_grad, float* HWY_RESTRICT centring) {
+  const AdamKernel adam(scalars);
+  const VF bg = hn::Set(DF(), bias_grad);
+  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
+    VF vm = get(m);
+    VF vv = get(v);
+    decay(adam, due, vm, vv);
+    const VF vw = get(w);
+    if (centring != nullptr) put(hn::MulAdd(bg, vw, get(centring)), centring);
+    put(adam(vw, get(grad), vm, vv), w);
+    put(vm, m);
+    put(vv, v);
+  });
+}
+
+void EncoderDecay(float* m, float* v, std::int64_t n, const AdamScalars& scalars,
+                  std::int32_t due) {
+  const AdamKernel adam(scalars);
+  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
+    VF vm = get(m);
+    VF vv = get(v);
+    decay(adam, due, vm, vv);
+    put(vm, m);
+    put(vv, v);
+  });
+}
+
+HWY_INLINE void unit_row(float* w, std::int64_t n, VF squares) {
+  const DF d;
+  const VF inverse = hn::Set(d, 1.0F / std::max(std::sqrt(sum_of(d, squares)), 1e-8F));
+  each_vector(n,
+              [&](const auto& get, const auto& put) HWY_ATTR { put(hn::Mul(get(w), inverse), w); });
+}
+
+void DecoderIdle(float* HWY_RESTRICT w, float* HWY_RESTRICT m, float* HWY_RESTRICT v,
+                 std::int64_t n, const AdamScalars& scalars, bool unit) {
+  const AdamKernel adam(scalars);
+  VF squares = hn::Zero(DF());
+  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
+    VF vm = get(m);
+    VF vv = get(v);
+    const VF next = adam.idle(get(w), vm, vv);
+    squares = hn::MulAdd(next, next, squares);
+    put(next, w);
+    put(vm, m);
+    put(vv, v);
+  });
+  if (unit) unit_row(w, n, squares);
+}
+
+void DecoderStep(float* HWY_RESTRICT w, float* HWY_RESTRICT m, float* HWY_RESTRICT v,
+                 const float* HWY_RESTRICT grad, std::int64_t n, const AdamScalars& scalars,
+                 bool unit) {
   const DF d;
   const AdamKernel adam(scalars);
-  if (encoder_grad == nullptr) {
-    each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
-      VF m = get(p.encoder_m);
-      VF v = get(p.encoder_v);
-      put(adam.idle(get(p.encoder), m, v), p.encoder);
-      put(m, p.encoder_m);
-      put(v, p.encoder_v);
-    });
-  } else {
-    const VF bg = hn::Set(d, bias_grad);
-    each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
-      VF m = get(p.encoder_m);
-      VF v = get(p.encoder_v);
-      const VF w = get(p.encoder);
-      if (centring != nullptr) put(hn::MulAdd(bg, w, get(centring)), centring);
-      put(adam(w, get(encoder_grad), m, v), p.encoder);
-      put(m, p.encoder_m);
-      put(v, p.encoder_v);
-    });
-  }
-
   VF squares = hn::Zero(d);
-  if (decoder_grad == nullptr) {
-    each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
-      VF m = get(p.decoder_m);
-      VF v = get(p.decoder_v);
-      const VF w = adam.idle(get(p.decoder), m, v);
-      squares = hn::MulAdd(w, w, squares);
-      put(w, p.decoder);
-      put(m, p.decoder_m);
-      put(v, p.decoder_v);
-    });
-  } else {
-    const VF parallel = hn::Set(d, unit_decoder ? dot_product(decoder_grad, p.decoder, n) : 0.0F);
-    each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
-      VF m = get(p.decoder_m);
-      VF v = get(p.decoder_v);
-      const VF w0 = get(p.decoder);
-      const VF w = adam(w0, hn::NegMulAdd(parallel, w0, get(decoder_grad)), m, v);
-      squares = hn::MulAdd(w, w, squares);
-      put(w, p.decoder);
-      put(m, p.decoder_m);
-      put(v, p.decoder_v);
-    });
-  }
-  if (!unit_decoder) return;
-  const VF inverse = hn::Set(d, 1.0F / std::max(std::sqrt(sum_of(d, squares)), 1e-8F));
-  each_vector(n, [&](const auto& get, const auto& put)
-                     HWY_ATTR { put(hn::Mul(get(p.decoder), inverse), p.decoder); });
+  const VF parallel = hn::Set(d, unit ? dot_product(grad, w, n) : 0.0F);
+  each_vector(n, [&](const auto& get, const auto& put) HWY_ATTR {
+    VF vm = get(m);
+    VF vv = get(v);
+    const VF vw = get(w);
+    const VF next = adam(vw, hn::NegMulAdd(parallel, vw, get(grad)), vm, vv);
+    squares = hn::MulAdd(next, next, squares);
+    put(next, w);
+    put(vm, m);
+    put(vv, v);
+  });
+  if (unit) unit_row(w, n, squares);
 }
 
 void GradientRow(const float* base, std::int64_t stride, const std::int32_t* row,
@@ -137,7 +175,11 @@ HWY_AFTER_NAMESPACE();
 namespace drrik {
 namespace {
 
-HWY_EXPORT(StepLatent);
+HWY_EXPORT(EncoderIdle);
+HWY_EXPORT(EncoderStep);
+HWY_EXPORT(EncoderDecay);
+HWY_EXPORT(DecoderIdle);
+HWY_EXPORT(DecoderStep);
 HWY_EXPORT(GradientRow);
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
@@ -171,16 +213,51 @@ void step_bias(float& param, float& m, float& v, float grad, const AdamScalars& 
   param -= s.step_size * (m / (std::sqrt(v) / s.sqrt_bias_correction2 + s.eps));
 }
 
-// One latent's step with its gradients in cache (null: 0).
+// One latent's step with its gradients in cache; `due`: decays due to the encoder's moments.
 void step_latent(std::int64_t j, const float* encoder_grad, const float* decoder_grad,
-                 float bias_grad, const SaeSweepOptions& options, const SaeSweepState& s,
-                 float* centring) {
-  const LatentRows rows{s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j),
-                        s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j)};
-  HWY_DYNAMIC_DISPATCH(StepLatent)
-  (rows, encoder_grad, decoder_grad, bias_grad, s.encoder.cols(), options.adam,
-   options.unit_decoder, centring);
+                 float bias_grad, std::int32_t due, const SaeSweepOptions& options,
+                 const SaeSweepState& s, float* centring) {
+  const std::int64_t d = s.encoder.cols();
+  HWY_DYNAMIC_DISPATCH(EncoderStep)
+  (s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j), encoder_grad, d,
+   options.adam, due, bias_grad, centring);
+  HWY_DYNAMIC_DISPATCH(DecoderStep)
+  (s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j), decoder_grad, d,
+   options.adam, options.unit_decoder);
   step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], bias_grad, options.adam);
+}
+
+void check_deferred(const SaeDeferred& deferred, std::int64_t latents) {
+  if (deferred.decoder.size() != at(latents) || deferred.encoder.size() != at(latents)) {
+    throw_data("sae: deferred work of ", deferred.decoder.size(), " latents, ", latents,
+               " in the weights");
+  }
+}
+
+// The decoder steps due to latent j.
+void take_decoder_steps(std::int64_t j, bool unit, const SaeSweepState& s, SaeDeferred& deferred) {
+  std::int32_t& due = deferred.decoder[at(j)];
+  for (std::int64_t t = deferred.steps - due; t < deferred.steps; ++t) {
+    HWY_DYNAMIC_DISPATCH(DecoderIdle)
+    (s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j), s.decoder.cols(),
+     deferred.recent[at(t % SaeDeferred::kDecoderSteps)], unit);
+  }
+  due = 0;
+}
+
+// A step with gradient 0, most of it put off.
+void idle_latent(std::int64_t j, const SaeSweepOptions& options, const SaeSweepState& s,
+                 SaeDeferred& deferred) {
+  std::int32_t& due = deferred.encoder[at(j)];
+  const bool write = due + 1 == SaeDeferred::kEncoderDecays;
+  HWY_DYNAMIC_DISPATCH(EncoderIdle)
+  (s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j), s.encoder.cols(),
+   options.adam, due, write);
+  due = write ? 0 : due + 1;
+  step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], 0.0F, options.adam);
+  if (++deferred.decoder[at(j)] == SaeDeferred::kDecoderSteps) {
+    take_decoder_steps(j, options.unit_decoder, s, deferred);
+  }
 }
 
 // Gradients of one latent with entries; returns dL/d(encoder bias).
@@ -201,12 +278,13 @@ float form_gradients(const ActiveEntries& entries, std::int64_t j, MatView<const
 
 // Calls f(j, centring row or null) over latents [first, last), in parallel over fixed blocks.
 template <typename F>
-void each_latent(std::int64_t first, std::int64_t last, std::int64_t d, MatView<float> centring,
-                 const F& f) {
+void each_latent(std::int64_t first, std::int64_t last, std::int64_t d, bool backwards,
+                 MatView<float> centring, const F& f) {
   const std::int64_t block0 = first / kSaeSweepBlock;
   const std::int64_t blocks = (last + kSaeSweepBlock - 1) / kSaeSweepBlock - block0;
   parallel_for(blocks, row_grain(kSaeSweepBlock * d), [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = block0 + begin; b < block0 + end; ++b) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const std::int64_t b = block0 + (backwards ? begin + end - 1 - i : i);
       float* sums = nullptr;
       if (!centring.empty()) {
         sums = centring.row_ptr(b);
@@ -220,24 +298,60 @@ void each_latent(std::int64_t first, std::int64_t last, std::int64_t d, MatView<
 
 }  // namespace
 
+SaeDeferred::SaeDeferred(std::int64_t latents)
+    : decoder(at(latents), 0), encoder(at(latents), 0), recent(at(kDecoderSteps)) {}
+
+void sae_catch_up(const ActiveEntries& entries, bool unit_decoder, const SaeSweepState& state,
+                  SaeDeferred& deferred) {
+  check_state(state, {});
+  check_deferred(deferred, state.encoder.rows());
+  each_latent(0, state.encoder.rows(), state.encoder.cols(), false, {},
+              [&](std::int64_t j, float*) {
+                if (entries.start[at(j)] == entries.start[at(j + 1)]) return;
+                take_decoder_steps(j, unit_decoder, state, deferred);
+              });
+}
+
+void sae_settle(bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred) {
+  check_state(state, {});
+  check_deferred(deferred, state.encoder.rows());
+  each_latent(0, state.encoder.rows(), state.encoder.cols(), false, {},
+              [&](std::int64_t j, float*) {
+                take_decoder_steps(j, unit_decoder, state, deferred);
+                std::int32_t& due = deferred.encoder[at(j)];
+                if (due == 0) return;
+                // The decay rates are those of every step; the last one's will do.
+                HWY_DYNAMIC_DISPATCH(EncoderDecay)
+                (state.encoder_m.row_ptr(j), state.encoder_v.row_ptr(j), state.encoder.cols(),
+                 deferred.recent[at((deferred.steps - 1) % SaeDeferred::kDecoderSteps)], due);
+                due = 0;
+              });
+}
+
 void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
                       MatView<const float> gx, const SaeSweepOptions& options,
-                      const SaeSweepState& state, MatView<float> centring) {
+                      const SaeSweepState& state, SaeDeferred& deferred, MatView<float> centring) {
   check_state(state, centring);
+  check_deferred(deferred, state.encoder.rows());
   const std::int64_t d = state.encoder.cols();
   check_entries(entries, xc, gx, state.encoder.rows(), d);
-  each_latent(0, state.encoder.rows(), d, centring, [&](std::int64_t j, float* sums) {
-    if (entries.start[at(j)] == entries.start[at(j + 1)]) {
-      step_latent(j, nullptr, nullptr, 0.0F, options, state, sums);
-      return;
-    }
-    static thread_local std::vector<float> gradients;
-    if (gradients.size() < at(2 * d)) gradients.resize(at(2 * d));
-    float* encoder_grad = gradients.data();
-    float* decoder_grad = encoder_grad + d;
-    const float bias_grad = form_gradients(entries, j, xc, gx, encoder_grad, decoder_grad);
-    step_latent(j, encoder_grad, decoder_grad, bias_grad, options, state, sums);
-  });
+  deferred.recent[at(deferred.steps++ % SaeDeferred::kDecoderSteps)] = options.adam;
+  each_latent(
+      0, state.encoder.rows(), d, options.backwards, centring, [&](std::int64_t j, float* sums) {
+        if (entries.start[at(j)] == entries.start[at(j + 1)]) {
+          idle_latent(j, options, state, deferred);
+          return;
+        }
+        static thread_local std::vector<float> gradients;
+        if (gradients.size() < at(2 * d)) gradients.resize(at(2 * d));
+        float* encoder_grad = gradients.data();
+        float* decoder_grad = encoder_grad + d;
+        const float bias_grad = form_gradients(entries, j, xc, gx, encoder_grad, decoder_grad);
+        DRRIK_ASSERT(deferred.decoder[at(j)] == 0);
+        step_latent(j, encoder_grad, decoder_grad, bias_grad, deferred.encoder[at(j)], options,
+                    state, sums);
+        deferred.encoder[at(j)] = 0;
+      });
 }
 
 void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
@@ -253,10 +367,11 @@ void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
     throw_data("sae: gradients ", shape_of(encoder_grad), " from latent ", first, " for weights ",
                shape_of(state.encoder));
   }
-  each_latent(first, first + n, state.encoder.cols(), centring, [&](std::int64_t j, float* sums) {
-    step_latent(j, encoder_grad.row_ptr(j - first), decoder_grad.row_ptr(j - first),
-                bias_grad[at(j - first)], options, state, sums);
-  });
+  each_latent(first, first + n, state.encoder.cols(), options.backwards, centring,
+              [&](std::int64_t j, float* sums) {
+                step_latent(j, encoder_grad.row_ptr(j - first), decoder_grad.row_ptr(j - first),
+                            bias_grad[at(j - first)], /*due=*/0, options, state, sums);
+              });
 }
 
 void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
@@ -264,7 +379,7 @@ void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
                           MatView<float> decoder_grad, std::span<float> bias_grad) {
   check_same_shape("sae", encoder_grad, decoder_grad);
   check_entries(entries, xc, gx, encoder_grad.rows(), encoder_grad.cols());
-  each_latent(0, encoder_grad.rows(), encoder_grad.cols(), {}, [&](std::int64_t j, float*) {
+  each_latent(0, encoder_grad.rows(), encoder_grad.cols(), false, {}, [&](std::int64_t j, float*) {
     bias_grad[at(j)] =
         form_gradients(entries, j, xc, gx, encoder_grad.row_ptr(j), decoder_grad.row_ptr(j));
   });

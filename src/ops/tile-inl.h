@@ -1,6 +1,7 @@
 // Small products from cache, for blocks of attention.
 
 #include "ops/simd-inl.h"
+#include "ops/unroll.h"
 
 #if defined(DRRIK_OPS_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef DRRIK_OPS_TILE_INL_H_
@@ -16,7 +17,7 @@ namespace HWY_NAMESPACE {
 constexpr std::int64_t kTileRows = 4;
 // Vectors across a tile: rows · vectors sums and one row of b fit the registers (32 with AVX-512
 // and NEON, else 16).
-#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM
+#if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64
 constexpr std::int64_t kTileVectors = 4;
 #else
 constexpr std::int64_t kTileVectors = 2;
@@ -29,20 +30,27 @@ HWY_INLINE void tile(const float* a, std::int64_t lda, const float* b, std::int6
   const DF d;
   const std::int64_t lanes = float_lanes();
   VF sums[kTileRows][V];
+  DRRIK_UNROLL
   for (std::int64_t r = 0; r < kTileRows; ++r) {
+    DRRIK_UNROLL
     for (int v = 0; v < V; ++v) {
       sums[r][v] = accumulate ? hn::LoadU(d, c + r * ldc + v * lanes) : hn::Zero(d);
     }
   }
   for (std::int64_t i = 0; i < k; ++i) {
     VF row[V];
+    DRRIK_UNROLL
     for (int v = 0; v < V; ++v) row[v] = hn::LoadU(d, b + i * ldb + v * lanes);
+    DRRIK_UNROLL
     for (std::int64_t r = 0; r < kTileRows; ++r) {
       const VF x = hn::Set(d, a[r * lda + i]);
+      DRRIK_UNROLL
       for (int v = 0; v < V; ++v) sums[r][v] = hn::MulAdd(x, row[v], sums[r][v]);
     }
   }
+  DRRIK_UNROLL
   for (std::int64_t r = 0; r < kTileRows; ++r) {
+    DRRIK_UNROLL
     for (int v = 0; v < V; ++v) hn::StoreU(sums[r][v], d, c + r * ldc + v * lanes);
   }
 }

@@ -46,7 +46,8 @@ class Stopwatch {
 
 class ReluStepper final : public Stepper {
  public:
-  ReluStepper(ReluSae& sae, const StepperOptions& options) : sae_(sae), options_(options) {
+  ReluStepper(ReluSae& sae, const StepperOptions& options)
+      : sae_(sae), options_(options), deferred_(sae.d_sae()) {
     const std::int64_t h = sae.d_sae();
     const std::int64_t d = sae.d_in();
     for (Tensor* moment : {&encoder_m_, &encoder_v_, &decoder_m_, &decoder_v_}) {
@@ -69,20 +70,21 @@ class ReluStepper final : public Stepper {
     error_.assign(at(x.rows()), 0.0);
     const auto residual = shaped(residual_, x.rows(), x.cols());
     const SaeSweepOptions sweep{adam_scalars(options_.adam, number + 1),
-                                sae_.config().normalize_decoder};
+                                sae_.config().normalize_decoder, number % 2 == 1};
     StepOutcome out;
     out.sparse = options_.path == StepPath::kSparse ||
                  (options_.path == StepPath::kAuto && density_ < kSparseBelow);
     if (out.sparse) {
       sparse_forward(x, residual, watch);
     } else {
+      settle();
       dense_forward(x, residual);
     }
     out.loss = batch_loss(x, out.sparse);
     if (!std::isfinite(out.loss.loss)) return out;
     mark_active(number, last_active, out.sparse);
     if (out.sparse) {
-      sae_sweep_active(entries_, x, residual, sweep, sweep_state(), centring());
+      sae_sweep_active(entries_, x, residual, sweep, sweep_state(), deferred_, centring());
     } else {
       dense_backward(x, residual, sweep);
     }
@@ -92,7 +94,10 @@ class ReluStepper final : public Stepper {
     return out;
   }
 
+  void settle() override { sae_settle(sae_.config().normalize_decoder, sweep_state(), deferred_); }
+
   void reset_moments(std::span<const std::int64_t> latents) override {
+    settle();
     for (const std::int64_t j : latents) {
       for (Tensor* moment : {&encoder_m_, &encoder_v_, &decoder_m_, &decoder_v_}) {
         std::ranges::fill(moment->mutable_mat<float>().row(j), 0.0F);
@@ -103,6 +108,7 @@ class ReluStepper final : public Stepper {
   }
 
   std::vector<NamedTensor> state() override {
+    settle();
     // The autoencoder lends its weights as views; checkpoints take tensors.
     weights_[0] = copied(sae_.encoder());
     weights_[1] = copied(sae_.decoder());
@@ -117,6 +123,7 @@ class ReluStepper final : public Stepper {
   }
 
   void restore(const std::string& name, const Tensor& tensor) override {
+    settle();
     const auto take = [&](std::span<float> to, std::vector<std::int64_t> shape) {
       if (tensor.shape() != shape) {
         throw_data("tensor '", name, "' has shape ", shape_string(tensor.shape()), ", wanted ",
@@ -224,6 +231,8 @@ class ReluStepper final : public Stepper {
     });
     sae_group_by_row(entries_);
     watch.lap(phases_.order);
+    sae_catch_up(entries_, sae_.config().normalize_decoder, sweep_state(), deferred_);
+    watch.lap(phases_.sweep);
     l1_sums_.resize(at(x.rows()));
     sae_decode_active(entries_, std::as_const(sae_).decoder(), x, scale_, l1_, residual, error_,
                       l1_sums_);
@@ -311,6 +320,7 @@ class ReluStepper final : public Stepper {
 
   ReluSae& sae_;
   StepperOptions options_;
+  SaeDeferred deferred_;  // steps of idle latents that have not been taken yet
   double density_ = 1.0;
   PhaseSeconds phases_;
 

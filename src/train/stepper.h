@@ -40,6 +40,9 @@ class Stepper {
   /// updated.
   virtual StepOutcome step(MatView<float> x, std::int64_t number,
                            std::span<std::int64_t> last_active) = 0;
+  /// Brings weights and moments up to date: some of the work of step() may be put off. Calling it
+  /// changes no later result. Everything below settles first.
+  virtual void settle() = 0;
   /// Optimizer moments of these latents to zero.
   virtual void reset_moments(std::span<const std::int64_t> latents) = 0;
   /// Weights and moments, for checkpoints; valid while the stepper lives.

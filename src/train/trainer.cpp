@@ -80,6 +80,7 @@ class Run {
         checkpoint_when_due();
       }
     }
+    stepper_->settle();
     const double seconds = monotonic_seconds() - began;
     // Before a partial epoch is closed, so that a longer run can go on from here.
     save_checkpoint();
@@ -134,7 +135,10 @@ class Run {
   void one_step(Progress* progress) {
     const MatView<float> batch = next_batch();
     const StepOutcome outcome = stepper_->step(batch, state_.step, state_.last_active);
-    if (!std::isfinite(outcome.loss.loss)) explain_nonfinite(batch, outcome.loss.loss);
+    if (!std::isfinite(outcome.loss.loss)) {
+      stepper_->settle();
+      explain_nonfinite(batch, outcome.loss.loss);
+    }
     if (callbacks_.on_step) {
       callbacks_.on_step({state_.step, state_.epoch, outcome.loss, outcome.sparse});
     }
@@ -180,6 +184,7 @@ class Run {
   }
 
   void resample() {
+    stepper_->settle();
     const std::int64_t from = std::max(state_.window_start, state_.step - options_.window_size);
     std::vector<std::uint8_t> dead(at(sae_.d_sae()), 0);
     for (std::size_t j = 0; j < dead.size(); ++j) dead[j] = state_.last_active[j] < from ? 1 : 0;
@@ -203,6 +208,7 @@ class Run {
   }
 
   void finish_epoch(Progress* progress) {
+    stepper_->settle();
     EpochRecord record;
     ++state_.epoch;
     record.epoch = state_.epoch;
@@ -251,12 +257,9 @@ class Run {
 
   void stop_when_interrupted() {
     if (!interrupted()) return;
+    stepper_->settle();
     save_checkpoint();
-    throw Error(ErrorKind::kInterrupted,
-                options_.checkpoint.empty()
-                    ? str("training was interrupted at step ", state_.step)
-                    : str("training was interrupted at step ", state_.step, "; ",
-                          options_.checkpoint.string(), " continues it (--resume)"));
+    throw Error(ErrorKind::kInterrupted, str("training was interrupted at step ", state_.step));
   }
 
   FitResult summary() {

@@ -52,7 +52,7 @@ TEST(JsonLines, BoundsALineAndNesting) {
   expect_data_error("line 2 has", [&] {
     rows_of(open_json_lines, "{\"text\":\"a\"}\n\"" + std::string(200, 'x') + "\"\n", options);
   });
-  // Never read as a whole: the buffer holds at most twice the bound and a first megabyte.
+  // Never read as a whole: the buffer holds at most about twice the bound.
   options.max_row_bytes = std::size_t{2} << 20;
   expect_data_error("more than", [&] {
     rows_of(open_json_lines, std::string(std::size_t{8} << 20, ' '), options, 1 << 16);
@@ -116,6 +116,7 @@ TEST(JsonFile, RefusesBrokenStructure) {
       {"[,]", "malformed JSON"},
       {"}", "malformed JSON"},
       {"[nul]", "malformed JSON"},
+      {R"([{"text": ["a"]}])", "column 'text' is an array"},
       {"[{\"a\": \"x\", \"b\": \"y\"}]", "no column 'text'"},
       {"{\"data\": [{\"text\": \"a\"}", "the array has no end"},
   };

@@ -1,5 +1,6 @@
 // What holds whatever the weights: packing, caching, early stop, edits, threads.
 
+#include <ctime>
 #include <thread>
 
 #include "drrik/base/rng.h"
@@ -246,6 +247,38 @@ TEST(Forward, RunsFromSeveralThreadsAtOnce) {
   }
   for (auto& thread : threads) thread.join();
   for (const auto& result : got) EXPECT_EQ(result, want);
+}
+
+TEST(Forward, StopsAfterTheLastHook) {
+  ModelConfig config = bench_llama_config();
+  config.d_model = 128;
+  config.n_heads = 2;
+  config.n_kv_heads = 2;
+  config.d_mlp = 256;
+  config.vocab_size = 64;
+  const Model model = make_random_model(config, 1);
+  TokenBatch batch;
+  batch.append(std::vector<std::int32_t>(256, 3));
+  const int threads = num_threads();
+  set_num_threads(1);
+  // Processor time of this thread, which other programs do not lengthen much; the best of some.
+  const auto cost = [&](std::int64_t layer) {
+    ForwardOptions options;
+    options.hooks = {{HookPoint::kMlpOut, layer}};
+    options.on_hook = [](const Hook&, MatView<float>) {};
+    double best = 1e9;
+    for (int i = 0; i < 7; ++i) {
+      const std::clock_t start = std::clock();
+      model.forward(batch, options);
+      best = std::min(best, static_cast<double>(std::clock() - start));
+    }
+    return best;
+  };
+  const double first = cost(0);
+  const double last = cost(11);
+  set_num_threads(threads);
+  // A twelfth; a third would already mean that later layers ran.
+  EXPECT_LT(first, last / 3.0) << first << " " << last;
 }
 
 TEST(Forward, NothingAskedIsNothingDone) {

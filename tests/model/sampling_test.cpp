@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <numeric>
 
 #include "drrik/base/rng.h"
@@ -31,6 +32,37 @@ TEST(Sampling, DistributionsAreThoseOfTransformers) {
       EXPECT_EQ(got[i] == 0.0F, want[i] == 0.0) << i << " of " << json_text(c);
       // exp of a score of size s errs by s · 2^-24; scores reach 200 at temperature 0.05.
       EXPECT_NEAR(static_cast<double>(got[i]), want[i], 2e-5 * want[i]) << i;
+    }
+  }
+}
+
+// The definition, by sorting everything, against the selection that is used.
+TEST(Sampling, TopPEqualsItsDefinition) {
+  Rng rng(8);
+  for (const double spread : {0.0, 0.1, 1.0, 8.0}) {
+    for (const std::size_t size : {1U, 2U, 3U, 17U, 1000U}) {
+      for (const double top_p : {1e-6, 0.3, 0.9, 0.999999}) {
+        std::vector<float> logits(size);
+        for (float& x : logits) x = static_cast<float>(spread) * rng.normal();
+        SamplingOptions options;
+        const std::vector<float> all = next_token_distribution(logits, {}, options);
+        std::vector<std::size_t> order(size);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+          return all[a] != all[b] ? all[a] > all[b] : a < b;
+        });
+        // The most probable until their sum reaches top_p; rounding may move the last one.
+        double sum = 0.0;
+        std::size_t keep = 0;
+        while (keep < size && (keep == 0 || sum < top_p)) {
+          sum += static_cast<double>(all[order[keep++]]);
+        }
+        options.top_p = top_p;
+        const std::vector<float> got = next_token_distribution(logits, {}, options);
+        const auto kept = size - static_cast<std::size_t>(std::count(got.begin(), got.end(), 0.0F));
+        EXPECT_NEAR(static_cast<double>(kept), static_cast<double>(keep), 1.0) << size << top_p;
+        for (std::size_t i = 0; i < kept; ++i) EXPECT_GT(got[order[i]], 0.0F) << i;
+      }
     }
   }
 }

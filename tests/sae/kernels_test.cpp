@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -228,8 +229,10 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     const SaeSweepOptions options{adam_scalars({.learning_rate = 0.01}, 7), unit};
     State sparse = make();
     Tensor centring = Tensor::zeros<float>({blocks, b.d});
-    sae_sweep_active(e, b.x.mat<float>(), gx.mat<float>(), options, sparse.view(),
+    SaeDeferred deferred(b.h);
+    sae_sweep_active(e, b.x.mat<float>(), gx.mat<float>(), options, sparse.view(), deferred,
                      centring.mutable_mat<float>());
+    sae_settle(unit, sparse.view(), deferred);
 
     Tensor ge = Tensor::zeros<float>({b.h, b.d});
     Tensor gd = Tensor::zeros<float>({b.h, b.d});
@@ -288,6 +291,17 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     }
     EXPECT_LT(relative_error(centred, wanted_centring), 1e-4);
 
+    // The other way round, nothing changes.
+    State turned = make();
+    SaeDeferred turned_deferred(b.h);
+    SaeSweepOptions turned_options = options;
+    turned_options.backwards = true;
+    sae_sweep_active(e, b.x.mat<float>(), gx.mat<float>(), turned_options, turned.view(),
+                     turned_deferred, centring.mutable_mat<float>());
+    sae_settle(unit, turned.view(), turned_deferred);
+    EXPECT_TRUE(std::ranges::equal(turned.encoder.data<float>(), sparse.encoder.data<float>()));
+    EXPECT_TRUE(std::ranges::equal(turned.decoder.data<float>(), sparse.decoder.data<float>()));
+
     // By given gradients: the very same arithmetic, except where a latent has no entries.
     State dense = make();
     Tensor again = Tensor::zeros<float>({blocks, b.d});
@@ -297,6 +311,78 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     EXPECT_LT(relative_error(dense.decoder.data<float>(), sparse.decoder.data<float>()), 1e-7);
     EXPECT_LT(relative_error(dense.ev.data<float>(), sparse.ev.data<float>()), 1e-7);
     EXPECT_LT(relative_error(dense.dm.data<float>(), sparse.dm.data<float>()), 1e-7);
+  }
+}
+
+// Steps put off for any number of sweeps give the bits of steps taken at once.
+TEST(SaeDeferredSteps, AreBitEqualToStepsTakenInTime) {
+  const std::int64_t h = 70;
+  const std::int64_t d = 21;
+  const std::int64_t rows = 12;
+  struct Weights {
+    Tensor t[6];
+    std::vector<float> bias[3];
+    SaeSweepState view() {
+      return {t[0].mutable_mat<float>(),
+              t[1].mutable_mat<float>(),
+              t[2].mutable_mat<float>(),
+              t[3].mutable_mat<float>(),
+              t[4].mutable_mat<float>(),
+              t[5].mutable_mat<float>(),
+              bias[0],
+              bias[1],
+              bias[2]};
+    }
+  };
+  const auto make = [&] {
+    Weights w;
+    for (std::uint64_t i = 0; i < 6; ++i) {
+      w.t[i] = normal_rows(h, d, 50 + i);
+      if (i % 3 == 2) {
+        for (float& v : w.t[i].mutable_data<float>()) v *= v;
+      }
+    }
+    for (auto& b : w.bias) b.assign(at(h), 0.5F);
+    return w;
+  };
+  for (const bool unit : {true, false}) {
+    Weights lazy = make();
+    Weights eager = make();
+    SaeDeferred lazy_deferred(h);
+    SaeDeferred eager_deferred(h);
+    for (int step = 1; step <= 150; ++step) {
+      // A quarter of the latents at a time; some not at all, some after more steps than may wait.
+      Tensor pre = normal_rows(h, rows, 60 + static_cast<std::uint64_t>(step));
+      std::vector<float> bias;
+      for (std::int64_t j = 0; j < h; ++j) {
+        const bool on = j % 7 == step % 7 || (j == 3 && step % 70 == 0);
+        bias.push_back(on && j % 5 != 4 ? 0.0F : -1e9F);
+      }
+      ActiveEntries e;
+      e.begin(rows, h);
+      sae_collect_active(pre.mat<float>(), bias, 0, e);
+      sae_group_by_row(e);
+      for (std::size_t i = 0; i < e.grad.size(); ++i) e.grad[i] = 0.01F * e.value[i];
+      const Tensor x = normal_rows(rows, d, 70 + static_cast<std::uint64_t>(step));
+      const SaeSweepOptions options{adam_scalars({.learning_rate = 0.01}, step), unit};
+      sae_catch_up(e, unit, lazy.view(), lazy_deferred);
+      for (std::int64_t j = 0; j < h; ++j) {
+        if (e.start[at(j)] == e.start[at(j + 1)]) continue;
+        ASSERT_TRUE(
+            std::ranges::equal(lazy.t[3].mat<float>().row(j), eager.t[3].mat<float>().row(j)))
+            << "latent " << j << " is behind when it is wanted, step " << step;
+      }
+      sae_sweep_active(e, x.mat<float>(), x.mat<float>(), options, lazy.view(), lazy_deferred, {});
+      sae_sweep_active(e, x.mat<float>(), x.mat<float>(), options, eager.view(), eager_deferred,
+                       {});
+      sae_settle(unit, eager.view(), eager_deferred);
+      ASSERT_TRUE(std::ranges::equal(lazy.t[0].data<float>(), eager.t[0].data<float>())) << step;
+    }
+    sae_settle(unit, lazy.view(), lazy_deferred);
+    for (int i = 0; i < 6; ++i) {
+      EXPECT_TRUE(std::ranges::equal(lazy.t[i].data<float>(), eager.t[i].data<float>())) << i;
+    }
+    for (int i = 0; i < 3; ++i) EXPECT_EQ(lazy.bias[i], eager.bias[i]);
   }
 }
 

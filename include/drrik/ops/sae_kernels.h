@@ -33,6 +33,12 @@ struct ActiveEntries {
   /// Forgets the entries and sets the shape. Throws Error(usage) when B or h exceed 2^31 - 1.
   void begin(std::int64_t row_count, std::int64_t latent_count);
 
+  struct Block {
+    std::vector<std::int32_t> row;
+    std::vector<float> value;
+    std::int64_t count = 0;
+  };
+  std::vector<Block> blocks;               ///< scratch of sae_collect_active
   std::vector<std::int64_t> block_counts;  ///< scratch of sae_group_by_row
 };
 
@@ -84,23 +90,49 @@ struct SaeSweepOptions {
   /// Remove the part of each decoder row's gradient parallel to the row, and scale the row to unit
   /// length (norm clamped at 1e-8) after the step.
   bool unit_decoder = true;
+  /// Visit the latents from the last to the first. In turns with the other direction, the cache
+  /// still holds the end of the sweep before. Results are the same.
+  bool backwards = false;
 };
 
 /// Latents summed into one partial of `centring`: fixed, so that the sum does not depend on
 /// threads.
 inline constexpr std::int64_t kSaeSweepBlock = 64;
 
+/// Steps with gradient 0 that latents without entries have not taken yet. Taking them later, one
+/// after the other, gives the same bits as at once, but moves each latent's memory once for many
+/// steps. A decoder row is wanted only when its latent is active; an encoder row always, but its
+/// moments only need to be written now and then.
+struct SaeDeferred {
+  static constexpr std::int32_t kDecoderSteps = 64;  ///< Most that may be due to a decoder row.
+  static constexpr std::int32_t kEncoderDecays =
+      8;  ///< Most decays due to an encoder row's moments.
+
+  std::vector<std::int32_t> decoder;  ///< [h] steps due, all of them the last ones
+  std::vector<std::int32_t> encoder;  ///< [h] decays due to the moments (the row itself is current)
+  std::vector<AdamScalars> recent;    ///< [kDecoderSteps] ring, step number modulo its size
+  std::int64_t steps = 0;             ///< Sweeps taken; recent[(steps - 1) % size] is the last.
+
+  explicit SaeDeferred(std::int64_t latents = 0);
+};
+
+/// Takes the decoder steps that are due to latents with entries: before sae_decode_active.
+void sae_catch_up(const ActiveEntries& entries, bool unit_decoder, const SaeSweepState& state,
+                  SaeDeferred& deferred);
+/// Takes everything that is due: before anyone else looks at weights or moments.
+void sae_settle(bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred);
+
 /// One pass over latents: forms dL/dE[j] = Σ grad · xc[row] and dL/dD[j] = Σ f · gx[row] from the
 /// active entries in cache, takes Adam's step and re-normalises, before it moves on; no gradient
-/// matrix exists. Latents without entries take their step with gradient 0.
+/// matrix exists. Latents without entries take their step with gradient 0, now or later.
 /// xc [B, d] centred input, gx [B, d] dL/dx̂. `centring` [ceil(h / kSaeSweepBlock), d] receives
 /// block sums of dL/db[j] · E[j] before the step (empty: not wanted).
 void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
                       MatView<const float> gx, const SaeSweepOptions& options,
-                      const SaeSweepState& state, MatView<float> centring);
+                      const SaeSweepState& state, SaeDeferred& deferred, MatView<float> centring);
 
 /// The same for latents [first, first + n) with given gradients, both [n, d] (changed), and
-/// bias_grad [n]; first must be a multiple of kSaeSweepBlock.
+/// bias_grad [n]; first must be a multiple of kSaeSweepBlock. Nothing may be due to them.
 void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
                      std::span<const float> bias_grad, std::int64_t first,
                      const SaeSweepOptions& options, const SaeSweepState& state,

@@ -80,6 +80,8 @@ struct EpochRecord {
 };
 
 struct FitCallbacks {
+  /// The weights may be behind by steps that idle latents have still to take; in on_epoch and
+  /// on_resample they are not.
   std::function<void(const StepRecord&)> on_step;
   std::function<void(const EpochRecord&)> on_epoch;
   /// After resampling: step, latents.
