@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "drrik/base/error.h"
 #include "drrik/base/rng.h"
 #include "drrik/model/random_model.h"
@@ -42,9 +44,13 @@ TEST(Splice, PerfectReconstructionRecoversEverything) {
       evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 1}, texts());
   EXPECT_EQ(report.sequences, 3);
   EXPECT_EQ(report.predictions, 33);
-  EXPECT_EQ(report.ce_spliced, report.ce_clean);
-  EXPECT_EQ(report.kl_spliced, 0.0);
-  EXPECT_EQ(report.ce_recovered, 1.0);
+  // Without a hook the MLP's output is summed into the residual stream as it is made, with one it
+  // is added afterwards: 48 terms in another order, 48 · 2^-24 ~ 3e-6 of logits of order 1.
+  constexpr double kRounding = 1e-5;
+  EXPECT_NEAR(report.ce_spliced, report.ce_clean, kRounding);
+  EXPECT_NEAR(report.kl_spliced, 0.0, kRounding);
+  const double spread = std::abs(report.ce_zero - report.ce_clean);
+  EXPECT_NEAR(report.ce_recovered, 1.0, kRounding / spread);
   EXPECT_GT(report.kl_zero, 0.0);
   EXPECT_NE(report.ce_zero, report.ce_mean);
 }
