@@ -40,21 +40,16 @@ struct GeluTanh {
   HWY_INLINE VF operator()(DF d, VF x) const {
     const VF s = hn::Mul(x, x);
     const VF poly = hn::MulAdd(s, hn::Set(d, 0.0713548162726F), hn::Set(d, 1.59576912161F));
-    return swish(d, x, hn::Mul(x, poly));
-  }
-  // x · sigmoid(z); z = -infinity with x finite gives 0, and x = -infinity gives -0 not NaN.
-  static HWY_INLINE VF swish(DF d, VF x, VF z) {
-    const VF one = hn::Set(d, 1.0F);
-    return hn::Div(x, hn::Add(one, exp_f32(d, hn::Neg(z))));
+    return swish_f32(d, x, hn::Mul(x, poly));
   }
 };
 struct GeluQuick {
   HWY_INLINE VF operator()(DF d, VF x) const {
-    return GeluTanh::swish(d, x, hn::Mul(x, hn::Set(d, 1.702F)));
+    return swish_f32(d, x, hn::Mul(x, hn::Set(d, 1.702F)));
   }
 };
 struct Silu {
-  HWY_INLINE VF operator()(DF d, VF x) const { return GeluTanh::swish(d, x, x); }
+  HWY_INLINE VF operator()(DF d, VF x) const { return swish_f32(d, x, x); }
 };
 struct Tanh {
   HWY_INLINE VF operator()(DF d, VF x) const { return tanh_f32(d, x); }

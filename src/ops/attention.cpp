@@ -28,7 +28,230 @@ using detail::kQueryBlock;
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 
-// Soft cap and ALiBi on the scores of keys [key, key + n) for a query at `position`.
+struct Same {
+  HWY_INLINE VF operator()(DF, VF x) const { return x; }
+};
+struct Times {
+  VF by;
+  HWY_INLINE VF operator()(DF, VF x) const { return hn::Mul(x, by); }
+};
+
+// One block of queries. Scores lie transposed, [key][query]: a vector holds one key's scores of
+// consecutive queries, so that keys and values are used where they lie, and the softmax needs no
+// sums across a vector.
+struct Block {
+  std::int64_t rows = 0;        // Real queries; the rest of the block is padding.
+  std::int64_t position = 0;    // Key index at which the first query stands.
+  std::int64_t width = 0;       // Of an output row.
+  float* queries = nullptr;     // [dim][kQueryBlock], scaled.
+  float* scores = nullptr;      // [kKeyBlock][kQueryBlock]
+  float* out = nullptr;         // [kQueryBlock][width]
+  float* values = nullptr;      // [kKeyBlock][width], the values of a block side by side.
+  float* largest = nullptr;     // [kQueryBlock]: the largest score so far,
+  float* sum = nullptr;         //   Σ exp(score - largest),
+  float* factor = nullptr;      //   and what the last block multiplied both by.
+  std::int32_t* low = nullptr;  // [kQueryBlock]: a query sees keys [low, high).
+  std::int32_t* high = nullptr;
+};
+
+HWY_INLINE void start_block(const AttentionTask& t, std::int64_t top, Block& b) {
+  b.rows = std::min(kQueryBlock, t.rows - top);
+  b.position = t.position + top;
+  for (std::int64_t r = 0; r < kQueryBlock; ++r) {
+    const bool real = r < b.rows;
+    b.low[r] = real ? static_cast<std::int32_t>(t.first_key(b.position + r)) : 0;
+    b.high[r] = real ? static_cast<std::int32_t>(t.end_key(b.position + r)) : 0;
+    b.largest[r] = kMinusInfinity;
+    b.sum[r] = 0.0F;
+    const float* q = t.q + (top + r) * t.q_stride;
+    for (std::int64_t i = 0; i < t.dim; ++i) {
+      b.queries[i * kQueryBlock + r] = real ? q[i] * t.scale : 0.0F;
+    }
+  }
+  std::fill_n(b.out, kQueryBlock * b.width, 0.0F);
+}
+
+// Scores of keys [key, key + count), -infinity where a query does not see a key.
+HWY_INLINE void score_block(const AttentionTask& t, const Block& b, std::int64_t key,
+                            std::int64_t count) {
+  const DF d;
+  const hn::RebindToSigned<DF> di;
+  const std::int64_t lanes = float_lanes();
+  for (std::int64_t j = 0; j < count; j += kTileRows) {
+    const std::int64_t rows = std::min<std::int64_t>(kTileRows, count - j);
+    // A causal query before these keys sees none of them: leave out its half of the block.
+    const bool half = t.causal && key + j >= b.position + kQueryBlock / 2;
+    const std::int64_t first = half ? kQueryBlock / 2 : 0;
+    const Left keys{t.k + (key + j) * t.k_stride, t.k_stride, 1};
+    tile_row(rows, keys, b.queries + first, kQueryBlock, b.scores + j * kQueryBlock + first,
+             kQueryBlock, kQueryBlock - first, t.dim, false);
+  }
+  if (t.adjusts()) {
+    const VF cap = hn::Set(d, t.soft_cap);
+    const VF inverse = hn::Set(d, t.soft_cap > 0.0F ? 1.0F / t.soft_cap : 0.0F);
+    for (std::int64_t j = 0; j < count; ++j) {
+      for (std::int64_t r = 0; r < kQueryBlock; r += lanes) {
+        float* at = b.scores + j * kQueryBlock + r;
+        VF s = hn::Load(d, at);
+        if (t.soft_cap > 0.0F) s = hn::Mul(cap, tanh_f32(d, hn::Mul(s, inverse)));
+        // key - query, both far below 2^24.
+        const auto distance = hn::Sub(hn::Set(di, static_cast<std::int32_t>(key + j - b.position)),
+                                      hn::Iota(di, static_cast<std::int32_t>(r)));
+        s = hn::MulAdd(hn::Set(d, t.slope), hn::ConvertTo(d, distance), s);
+        hn::Store(s, d, at);
+      }
+    }
+  }
+  const bool all_seen = b.rows == kQueryBlock && t.first_key(b.position + kQueryBlock - 1) <= key &&
+                        t.end_key(b.position) >= key + count;
+  if (all_seen) return;
+  const VF nothing = hn::Set(d, kMinusInfinity);
+  for (std::int64_t j = 0; j < count; ++j) {
+    const auto index = hn::Set(di, static_cast<std::int32_t>(key + j));
+    for (std::int64_t r = 0; r < kQueryBlock; r += lanes) {
+      float* at = b.scores + j * kQueryBlock + r;
+      const auto hidden = hn::Or(hn::Lt(index, hn::Load(di, b.low + r)),
+                                 hn::Not(hn::Lt(index, hn::Load(di, b.high + r))));
+      hn::Store(hn::IfThenElse(hn::RebindMask(d, hidden), nothing, hn::Load(d, at)), d, at);
+    }
+  }
+}
+
+// The online softmax (Milakov & Gimelshein, arXiv:1805.02867): scores become exp(score - largest),
+// and what was summed before is scaled down where the largest score grew.
+HWY_INLINE void softmax_block(const Block& b, std::int64_t count) {
+  const DF d;
+  const std::int64_t lanes = float_lanes();
+  const VF nothing = hn::Set(d, kMinusInfinity);
+  bool rescale = false;
+  for (std::int64_t r = 0; r < kQueryBlock; r += lanes) {
+    float* column = b.scores + r;
+    const VF before = hn::Load(d, b.largest + r);
+    VF largest0 = before;
+    VF largest1 = before;
+    std::int64_t j = 0;
+    for (; j + 2 <= count; j += 2) {
+      largest0 = hn::Max(largest0, hn::Load(d, column + j * kQueryBlock));
+      largest1 = hn::Max(largest1, hn::Load(d, column + (j + 1) * kQueryBlock));
+    }
+    if (j < count) largest0 = hn::Max(largest0, hn::Load(d, column + j * kQueryBlock));
+    const VF largest = hn::Max(largest0, largest1);
+    // While no key was seen, -infinity minus itself would be NaN.
+    const VF shift = hn::IfThenElse(hn::Eq(largest, nothing), hn::Zero(d), largest);
+    const VF factor = exp_nonpositive(d, hn::Sub(before, shift));
+    VF sum0 = hn::Mul(hn::Load(d, b.sum + r), factor);
+    VF sum1 = hn::Zero(d);
+    for (j = 0; j + 2 <= count; j += 2) {
+      float* at = column + j * kQueryBlock;
+      const VF p0 = exp_nonpositive(d, hn::Sub(hn::Load(d, at), shift));
+      const VF p1 = exp_nonpositive(d, hn::Sub(hn::Load(d, at + kQueryBlock), shift));
+      sum0 = hn::Add(sum0, p0);
+      sum1 = hn::Add(sum1, p1);
+      hn::Store(p0, d, at);
+      hn::Store(p1, d, at + kQueryBlock);
+    }
+    if (j < count) {
+      float* at = column + j * kQueryBlock;
+      const VF p = exp_nonpositive(d, hn::Sub(hn::Load(d, at), shift));
+      sum0 = hn::Add(sum0, p);
+      hn::Store(p, d, at);
+    }
+    hn::Store(largest, d, b.largest + r);
+    hn::Store(hn::Add(sum0, sum1), d, b.sum + r);
+    hn::Store(factor, d, b.factor + r);
+    rescale = rescale || !hn::AllTrue(d, hn::Eq(factor, hn::Set(d, 1.0F)));
+  }
+  if (!rescale) return;
+  for (std::int64_t r = 0; r < b.rows; ++r) {
+    if (b.factor[r] == 1.0F) continue;
+    const VF f = hn::Set(d, b.factor[r]);
+    float* row = b.out + r * b.width;
+    for (std::int64_t i = 0; i < b.width; i += lanes) {
+      hn::Store(hn::Mul(hn::Load(d, row + i), f), d, row + i);
+    }
+  }
+}
+
+// out += P V.
+HWY_INLINE void value_block(const AttentionTask& t, const Block& b, std::int64_t key,
+                            std::int64_t count) {
+  // Side by side they stay in the first-level cache while the query rows go by; rows of a fused
+  // buffer, some KB apart, would share a few of its lines.
+  for (std::int64_t j = 0; j < count; ++j) {
+    float* to = b.values + j * b.width;
+    map1(t.v + (key + j) * t.v_stride, to, t.value_dim, Same());
+    for (std::int64_t i = t.value_dim; i < b.width; ++i) to[i] = 0.0F;
+  }
+  for (std::int64_t r = 0; r < b.rows; r += kTileRows) {
+    const std::int64_t rows = std::min<std::int64_t>(kTileRows, b.rows - r);
+    // The last of these queries sees the most keys.
+    const std::int64_t seen = std::min(count, t.end_key(b.position + r + rows - 1) - key);
+    if (seen <= 0) continue;
+    tile_row(rows, {b.scores + r, 1, kQueryBlock}, b.values, b.width, b.out + r * b.width, b.width,
+             b.width, seen, true);
+  }
+}
+
+// Rows of one head lie some KB apart, where no processor foresees the next one, so the rows that a
+// block of queries adds are asked for while the block before it is computed.
+HWY_INLINE void prefetch_block(const AttentionTask& t, std::int64_t top) {
+  const auto ask = [](const float* data, std::int64_t stride, std::int64_t rows, std::int64_t n) {
+    for (std::int64_t r = 0; r < rows; ++r) {
+      for (std::int64_t i = 0; i < n; i += 16) __builtin_prefetch(data + r * stride + i, 0, 2);
+    }
+  };
+  const std::int64_t rows = std::min(kQueryBlock, t.rows - top);
+  ask(t.q + top * t.q_stride, t.q_stride, rows, t.dim);
+  const std::int64_t key = std::max<std::int64_t>(0, t.position + top);
+  const std::int64_t keys = std::min(rows, t.keys - key);
+  ask(t.k + key * t.k_stride, t.k_stride, keys, t.dim);
+  ask(t.v + key * t.v_stride, t.v_stride, keys, t.value_dim);
+}
+
+// `next` is the task that follows on this thread, or null.
+void BlockedTask(const AttentionTask& t, const AttentionTask* next, float* scratch) {
+  const DF d;
+  Block b;
+  b.width = detail::padded_dim(t.value_dim);
+  const auto take = [&scratch](std::int64_t n) {
+    float* at = scratch;
+    scratch += n;
+    return at;
+  };
+  b.queries = take(detail::padded_dim(t.dim) * kQueryBlock);
+  b.scores = take(kKeyBlock * kQueryBlock);
+  b.out = take(kQueryBlock * b.width);
+  b.values = take(kKeyBlock * b.width);
+  b.largest = take(kQueryBlock);
+  b.sum = take(kQueryBlock);
+  b.factor = take(kQueryBlock);
+  b.low = reinterpret_cast<std::int32_t*>(take(kQueryBlock));
+  b.high = reinterpret_cast<std::int32_t*>(take(kQueryBlock));
+  for (std::int64_t top = 0; top < t.rows; top += kQueryBlock) {
+    start_block(t, top, b);
+    if (top + kQueryBlock < t.rows) {
+      prefetch_block(t, top + kQueryBlock);
+    } else if (next != nullptr) {
+      prefetch_block(*next, 0);
+    }
+    // Blocks of keys lie at fixed multiples, so that no cut into tasks changes a row's sums.
+    const std::int64_t begin = t.first_key(b.position) / kKeyBlock * kKeyBlock;
+    const std::int64_t end = t.end_key(b.position + b.rows - 1);
+    for (std::int64_t key = begin; key < end; key += kKeyBlock) {
+      const std::int64_t count = std::min(kKeyBlock, end - key);
+      score_block(t, b, key, count);
+      softmax_block(b, count);
+      value_block(t, b, key, count);
+    }
+    for (std::int64_t r = 0; r < b.rows; ++r) {
+      const float inverse = b.sum[r] == 0.0F ? 0.0F : 1.0F / b.sum[r];
+      map1(b.out + r * b.width, t.out + (top + r) * t.out_stride, t.value_dim,
+           Times{hn::Set(d, inverse)});
+    }
+  }
+}
+
+// Soft cap and ALiBi on the scores of keys [key, key + n) for one query at `position`.
 HWY_INLINE void adjust_scores(const AttentionTask& t, std::int64_t position, std::int64_t key,
                               float* scores, std::int64_t n) {
   const DF d;
@@ -44,133 +267,6 @@ HWY_INLINE void adjust_scores(const AttentionTask& t, std::int64_t position, std
       scores[i] += t.slope * static_cast<float>(key + i - position);
     }
   }
-}
-
-// Keys [0, count) of one head as to[dim][kKeyBlock], zero beyond count.
-HWY_INLINE void transpose_keys(const float* keys, std::int64_t stride, std::int64_t count,
-                               std::int64_t dim, float* to) {
-  for (std::int64_t j = 0; j < kKeyBlock; ++j) {
-    if (j < count) {
-      const float* row = keys + j * stride;
-      for (std::int64_t i = 0; i < dim; ++i) to[i * kKeyBlock + j] = row[i];
-    } else {
-      for (std::int64_t i = 0; i < dim; ++i) to[i * kKeyBlock + j] = 0.0F;
-    }
-  }
-}
-
-// The state of a query row in the online softmax (Milakov & Gimelshein, arXiv:1805.02867): the
-// largest score so far and Σ exp(score - largest).
-struct RowState {
-  float largest = kMinusInfinity;
-  float sum = 0.0F;
-};
-
-// Turns one row of scores into exp(score - largest), updates the state and rescales the row's
-// output when the largest score grew. Scores outside [low, high) count as not there.
-HWY_INLINE void softmax_step(float* scores, std::int64_t low, std::int64_t high, RowState& state,
-                             float* out, std::int64_t out_width) {
-  const DF d;
-  const std::int64_t lanes = float_lanes();
-  for (std::int64_t i = 0; i < std::min(low, kKeyBlock); ++i) scores[i] = kMinusInfinity;
-  for (std::int64_t i = std::max<std::int64_t>(high, 0); i < kKeyBlock; ++i) {
-    scores[i] = kMinusInfinity;
-  }
-  VF best = hn::Set(d, kMinusInfinity);
-  for (std::int64_t i = 0; i < kKeyBlock; i += lanes) best = hn::Max(best, hn::Load(d, scores + i));
-  const float block_largest = max_of(d, best);
-  if (block_largest > state.largest) {
-    if (state.sum > 0.0F) {
-      const float factor = std::exp(state.largest - block_largest);
-      state.sum *= factor;
-      const VF f = hn::Set(d, factor);
-      for (std::int64_t i = 0; i < out_width; i += lanes) {
-        hn::Store(hn::Mul(hn::Load(d, out + i), f), d, out + i);
-      }
-    }
-    state.largest = block_largest;
-  }
-  // No key seen so far: subtracting -infinity from itself would give NaN.
-  const VF shift = hn::Set(d, state.largest == kMinusInfinity ? 0.0F : state.largest);
-  VF total = hn::Zero(d);
-  for (std::int64_t i = 0; i < kKeyBlock; i += lanes) {
-    const VF p = exp_nonpositive(d, hn::Sub(hn::Load(d, scores + i), shift));
-    total = hn::Add(total, p);
-    hn::Store(p, d, scores + i);
-  }
-  state.sum += sum_of(d, total);
-}
-
-HWY_INLINE void write_rows(const AttentionTask& t, const RowState* states, const float* out,
-                           std::int64_t width) {
-  for (std::int64_t r = 0; r < t.rows; ++r) {
-    const float scale = states[r].sum > 0.0F ? 1.0F / states[r].sum : 0.0F;
-    float* to = t.out + r * t.out_stride;
-    for (std::int64_t i = 0; i < t.value_dim; ++i) to[i] = out[r * width + i] * scale;
-  }
-}
-
-// Blocks of keys outside, blocks of queries inside: a transposed key block serves all queries of
-// the task. Padding rows and columns are zero, and are not written back.
-void BlockedTask(const AttentionTask& t, float* scratch) {
-  const std::int64_t rows = (t.rows + kQueryBlock - 1) / kQueryBlock * kQueryBlock;
-  const std::int64_t width = detail::padded_dim(t.value_dim);
-  float* q = scratch;
-  float* out = q + rows * detail::padded_dim(t.dim);
-  float* keys = out + rows * width;
-  float* values = keys + detail::padded_dim(t.dim) * kKeyBlock;
-  float* scores = values + kKeyBlock * width;
-  auto* states = reinterpret_cast<RowState*>(scores + kQueryBlock * kKeyBlock);
-  for (std::int64_t r = 0; r < rows; ++r) {
-    states[r] = RowState();
-    float* to = q + r * t.dim;
-    for (std::int64_t i = 0; i < t.dim; ++i) {
-      to[i] = r < t.rows ? t.q[r * t.q_stride + i] * t.scale : 0.0F;
-    }
-  }
-  std::fill_n(out, rows * width, 0.0F);
-  const bool copy_values = t.value_dim != width || t.v_stride % 16 != 0;
-
-  const std::int64_t last_position = t.position + t.rows - 1;
-  const std::int64_t key_begin = t.first_key(t.position) / kKeyBlock * kKeyBlock;
-  const std::int64_t key_end = t.end_key(last_position);
-  for (std::int64_t key = key_begin; key < key_end; key += kKeyBlock) {
-    const std::int64_t count = std::min(kKeyBlock, t.keys - key);
-    transpose_keys(t.k + key * t.k_stride, t.k_stride, count, t.dim, keys);
-    const float* v = t.v + key * t.v_stride;
-    std::int64_t v_stride = t.v_stride;
-    if (copy_values || count < kKeyBlock) {
-      // Rows beyond the end must be zero, as 0 · NaN of foreign memory would not be.
-      std::fill_n(values, kKeyBlock * width, 0.0F);
-      for (std::int64_t j = 0; j < count; ++j) {
-        std::copy_n(v + j * t.v_stride, t.value_dim, values + j * width);
-      }
-      v = values;
-      v_stride = width;
-    }
-    for (std::int64_t top = 0; top < rows; top += kQueryBlock) {
-      const std::int64_t n = std::min(kQueryBlock, t.rows - top);
-      const std::int64_t p0 = t.position + top;
-      const std::int64_t p1 = p0 + n - 1;
-      if (t.first_key(p0) >= key + count || t.end_key(p1) <= key) continue;
-      // Rows in fours, the tile's height.
-      const std::int64_t height = (n + 3) / 4 * 4;
-      tile_product(q + top * t.dim, t.dim, keys, kKeyBlock, scores, kKeyBlock, height, kKeyBlock,
-                   t.dim, false);
-      for (std::int64_t r = 0; r < n; ++r) {
-        const std::int64_t position = p0 + r;
-        float* row = scores + r * kKeyBlock;
-        if (t.adjusts()) adjust_scores(t, position, key, row, kKeyBlock);
-        softmax_step(row, t.first_key(position) - key,
-                     std::min(t.end_key(position), key + count) - key, states[top + r],
-                     out + (top + r) * width, width);
-      }
-      std::fill_n(scores + n * kKeyBlock, (height - n) * kKeyBlock, 0.0F);
-      tile_product(scores, kKeyBlock, v, v_stride, out + top * width, width, height, width,
-                   kKeyBlock, true);
-    }
-  }
-  write_rows(t, states, out, width);
 }
 
 // Few query rows against many keys (generation): each key and value is read once per row, nothing
@@ -238,11 +334,10 @@ std::int64_t scratch_floats(const AttentionTask& t) {
   const std::int64_t dim = detail::padded_dim(t.dim);
   const std::int64_t width = detail::padded_dim(t.value_dim);
   if (t.rows <= kFewQueries) return width + t.keys + kKeyBlock + dim + 64;
-  const std::int64_t rows = (t.rows + kQueryBlock - 1) / kQueryBlock * kQueryBlock;
-  return rows * (dim + width + 2) + kKeyBlock * (dim + width + kQueryBlock) + 64;
+  return kQueryBlock * (dim + width + 8) + kKeyBlock * (kQueryBlock + width);
 }
 
-void run_task(const AttentionTask& t) {
+void run_task(const AttentionTask& t, const AttentionTask* next) {
   static thread_local AlignedBuffer scratch;
   const std::size_t bytes = static_cast<std::size_t>(scratch_floats(t)) * sizeof(float);
   if (scratch.size() < bytes) {
@@ -253,7 +348,7 @@ void run_task(const AttentionTask& t) {
   if (t.rows <= kFewQueries) {
     HWY_DYNAMIC_DISPATCH(FewRowsTask)(t, memory);
   } else {
-    HWY_DYNAMIC_DISPATCH(BlockedTask)(t, memory);
+    HWY_DYNAMIC_DISPATCH(BlockedTask)(t, next, memory);
   }
 }
 
@@ -353,7 +448,8 @@ void attention(Heads<const float> q, Heads<const float> k, Heads<const float> v,
                std::max<std::int64_t>(1, 4 * kElementGrain / work),
                [&](std::int64_t begin, std::int64_t end) {
                  for (std::int64_t i = begin; i < end; ++i) {
-                   run_task(tasks[static_cast<std::size_t>(i)]);
+                   const AttentionTask* task = &tasks[static_cast<std::size_t>(i)];
+                   run_task(*task, i + 1 < end ? task + 1 : nullptr);
                  }
                });
 }

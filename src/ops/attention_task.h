@@ -7,7 +7,7 @@
 namespace drrik::detail {
 
 constexpr std::int64_t kQueryBlock = 64;
-constexpr std::int64_t kKeyBlock = 64;
+constexpr std::int64_t kKeyBlock = 96;
 
 /// Head dimensions in scratch memory are multiples of the widest vector.
 constexpr std::int64_t padded_dim(std::int64_t dim) { return (dim + 15) / 16 * 16; }

@@ -180,10 +180,12 @@ bool kernels_use_avx512() { return HWY_DYNAMIC_DISPATCH(HasAvx512)(); }
 
 void panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
                    bool accumulate, MatView<float> y) {
-  run_panels(x, w, bias, accumulate, y,
-             [&w](MatView<const float> rows, std::int64_t p, std::int64_t k, SumsIn from,
-                  SumsOut to) { HWY_DYNAMIC_DISPATCH(PanelTask)
-                                (rows, w, p, k, from, to); });
+  run_panels(
+      x, w, bias, accumulate, y,
+      [&w](MatView<const float> rows, std::int64_t p, std::int64_t k, SumsIn from, SumsOut to) {
+        HWY_DYNAMIC_DISPATCH(PanelTask)
+        (rows, w, p, k, from, to);
+      });
 }
 
 }  // namespace drrik::detail

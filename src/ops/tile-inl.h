@@ -14,64 +14,88 @@ HWY_BEFORE_NAMESPACE();
 namespace drrik {
 namespace HWY_NAMESPACE {
 
-constexpr std::int64_t kTileRows = 4;
-// Vectors across a tile: rows · vectors sums and one row of b fit the registers (32 with AVX-512
-// and NEON, else 16).
+constexpr int kTileRows = 6;
+// Vectors across a tile: rows · vectors sums, one row of b and a broadcast fit the registers (32
+// with AVX-512 and NEON, else 16).
 #if (HWY_ARCH_X86 && HWY_TARGET <= HWY_AVX3) || HWY_ARCH_ARM_A64
-constexpr std::int64_t kTileVectors = 4;
+constexpr int kTileVectors = 4;
 #else
-constexpr std::int64_t kTileVectors = 2;
+constexpr int kTileVectors = 2;
 #endif
 
-// c[4][V vectors] (+)= a[4][k] · b[k][V vectors].
-template <int V>
-HWY_INLINE void tile(const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
-                     std::int64_t ldc, std::int64_t k, bool accumulate) {
+// Element (r, i) of the left factor lies at data[r · row + i · depth].
+struct Left {
+  const float* data;
+  std::int64_t row;
+  std::int64_t depth;
+};
+
+// c[R][V vectors] (+)= a[R][k] · b[k][V vectors].
+template <int R, int V>
+HWY_NOINLINE void tile(Left a, const float* b, std::int64_t ldb, float* c, std::int64_t ldc,
+                       std::int64_t k, bool accumulate) {
   const DF d;
   const std::int64_t lanes = float_lanes();
-  VF sums[kTileRows][V];
+  VF sums[R][V];
   DRRIK_UNROLL
-  for (std::int64_t r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < R; ++r) {
     DRRIK_UNROLL
     for (int v = 0; v < V; ++v) {
-      sums[r][v] = accumulate ? hn::LoadU(d, c + r * ldc + v * lanes) : hn::Zero(d);
+      sums[r][v] = accumulate ? load(d, c + r * ldc + v * lanes) : hn::Zero(d);
     }
   }
   for (std::int64_t i = 0; i < k; ++i) {
     VF row[V];
     DRRIK_UNROLL
-    for (int v = 0; v < V; ++v) row[v] = hn::LoadU(d, b + i * ldb + v * lanes);
+    for (int v = 0; v < V; ++v) row[v] = load(d, b + i * ldb + v * lanes);
     DRRIK_UNROLL
-    for (std::int64_t r = 0; r < kTileRows; ++r) {
-      const VF x = hn::Set(d, a[r * lda + i]);
+    for (int r = 0; r < R; ++r) {
+      const VF x = hn::Set(d, a.data[r * a.row + i * a.depth]);
       DRRIK_UNROLL
       for (int v = 0; v < V; ++v) sums[r][v] = hn::MulAdd(x, row[v], sums[r][v]);
     }
   }
   DRRIK_UNROLL
-  for (std::int64_t r = 0; r < kTileRows; ++r) {
+  for (int r = 0; r < R; ++r) {
     DRRIK_UNROLL
-    for (int v = 0; v < V; ++v) hn::StoreU(sums[r][v], d, c + r * ldc + v * lanes);
+    for (int v = 0; v < V; ++v) store(d, sums[r][v], c + r * ldc + v * lanes);
   }
 }
 
-// c[m][n] (+)= a[m][k] · b[k][n]; m a multiple of 4, n of the vector width.
-HWY_INLINE void tile_product(const float* a, std::int64_t lda, const float* b, std::int64_t ldb,
-                             float* c, std::int64_t ldc, std::int64_t m, std::int64_t n,
-                             std::int64_t k, bool accumulate) {
+template <int V>
+HWY_INLINE void any_tile(std::int64_t rows, Left a, const float* b, std::int64_t ldb, float* c,
+                         std::int64_t ldc, std::int64_t k, bool accumulate) {
+  switch (rows) {
+    case 1:
+      return tile<1, V>(a, b, ldb, c, ldc, k, accumulate);
+    case 2:
+      return tile<2, V>(a, b, ldb, c, ldc, k, accumulate);
+    case 3:
+      return tile<3, V>(a, b, ldb, c, ldc, k, accumulate);
+    case 4:
+      return tile<4, V>(a, b, ldb, c, ldc, k, accumulate);
+    case 5:
+      return tile<5, V>(a, b, ldb, c, ldc, k, accumulate);
+    default:
+      return tile<6, V>(a, b, ldb, c, ldc, k, accumulate);
+  }
+}
+
+// c[rows][columns] (+)= a[rows][k] · b[k][columns] for up to kTileRows rows; columns a multiple of
+// the vector width.
+HWY_INLINE void tile_row(std::int64_t rows, Left a, const float* b, std::int64_t ldb, float* c,
+                         std::int64_t ldc, std::int64_t columns, std::int64_t k, bool accumulate) {
   const std::int64_t lanes = float_lanes();
-  std::int64_t column = 0;
-  for (; column + kTileVectors * lanes <= n; column += kTileVectors * lanes) {
-    for (std::int64_t r = 0; r < m; r += kTileRows) {
-      tile<kTileVectors>(a + r * lda, lda, b + column, ldb, c + r * ldc + column, ldc, k,
-                         accumulate);
+  std::int64_t j = 0;
+  for (; j + kTileVectors * lanes <= columns; j += kTileVectors * lanes) {
+    any_tile<kTileVectors>(rows, a, b + j, ldb, c + j, ldc, k, accumulate);
+  }
+  if constexpr (kTileVectors > 2) {
+    for (; j + 2 * lanes <= columns; j += 2 * lanes) {
+      any_tile<2>(rows, a, b + j, ldb, c + j, ldc, k, accumulate);
     }
   }
-  for (; column < n; column += lanes) {
-    for (std::int64_t r = 0; r < m; r += kTileRows) {
-      tile<1>(a + r * lda, lda, b + column, ldb, c + r * ldc + column, ldc, k, accumulate);
-    }
-  }
+  for (; j < columns; j += lanes) any_tile<1>(rows, a, b + j, ldb, c + j, ldc, k, accumulate);
 }
 
 // out[dim] += Σ_j weights[j] · rows[j][dim].
