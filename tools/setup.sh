@@ -5,6 +5,7 @@ drrik_packages=(
   g++ cmake ninja-build ccache pkg-config
   # libraries (docs/dependencies.md says why each is here)
   libdnnl-dev libhwy-dev nlohmann-json3-dev libsimdjson-dev libpcre2-dev libutf8proc-dev
+  ocl-icd-opencl-dev  # Debian's libdnnl-dev asks CMake for OpenCL but only recommends it
   libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev zlib1g-dev libzstd-dev
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev
