@@ -20,7 +20,12 @@ constexpr std::int64_t kWarnings = 3;
 
 BatchReader::BatchReader(TextSource& source, const Tokenizer& tokenizer, const BatchLimits& limits,
                          const ActivationWriter::Progress& start)
-    : source_(&source), tokenizer_(&tokenizer), limits_(limits), read_(start), given_(start) {}
+    : source_(&source),
+      tokenizer_(&tokenizer),
+      limits_(limits),
+      read_(start),
+      given_(start),
+      first_(start.consumed) {}
 
 void BatchReader::read_ahead() {
   struct Row {
@@ -39,7 +44,10 @@ void BatchReader::read_ahead() {
       exhausted_ = true;
       break;
     }
-    if (sample->index < read_.next_index) continue;
+    if (sample->index < read_.next_index) {
+      passed_over_ = source_->fraction();
+      continue;
+    }
     read_.next_index = sample->index + 1;
     ++read_.consumed;
     bytes += sample->text.size();
@@ -101,15 +109,17 @@ bool BatchReader::next(Batch& batch) {
 }
 
 double BatchReader::fraction() const {
-  // Texts read ahead are not done yet.
-  const double ahead = read_.consumed > 0 ? static_cast<double>(given_.consumed) /
-                                                static_cast<double>(read_.consumed)
-                                          : 0.0;
-  double done = source_->fraction() * ahead;
-  if (limits_.num_samples > 0) {
-    done = std::max(
-        done, static_cast<double>(given_.consumed) / static_cast<double>(limits_.num_samples));
+  const auto share = [](std::int64_t part, std::int64_t whole) {
+    return whole > 0 ? static_cast<double>(part) / static_cast<double>(whole) : 0.0;
+  };
+  const std::int64_t given = given_.consumed - first_;
+  double done = 0.0;
+  if (passed_over_ < 1.0) {
+    // Texts read ahead are not done yet.
+    done = (source_->fraction() - passed_over_) / (1.0 - passed_over_) *
+           share(given, read_.consumed - first_);
   }
+  if (limits_.num_samples > 0) done = std::max(done, share(given, limits_.num_samples - first_));
   return std::clamp(done, 0.0, 1.0);
 }
 

@@ -39,7 +39,8 @@ class BatchReader {
   bool next(Batch& batch);
   /// After the last batch: counts the rows that were skipped behind it too.
   const ActivationWriter::Progress& end() const { return read_; }
-  /// The share of the work done, 0 to 1: of num_samples or of the input, whichever is further.
+  /// The share of this reader's work done, 0 to 1: of num_samples or of the input, whichever is
+  /// further. Rows left out at the start are not part of it.
   double fraction() const;
 
  private:
@@ -55,6 +56,8 @@ class BatchReader {
   ActivationWriter::Progress read_;   // after the last row taken from the source
   ActivationWriter::Progress given_;  // after the last sample handed out
   std::deque<Item> items_;
+  std::int64_t first_ = 0;    // rows consumed before the start
+  double passed_over_ = 0.0;  // share of the input that they are
   bool exhausted_ = false;
 };
 

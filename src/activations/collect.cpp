@@ -58,10 +58,10 @@ void check_finite(MatView<const float> rows, std::int64_t dim,
             : positions == Positions::kAll   ? str("at token ", r - sample.row)
             : positions == Positions::kFirst ? str("at token 0")
                                              : str("at token ", length - 1);
-        throw_numeric(
-            "activation ", c % dim, " of ", layer_paths[static_cast<std::size_t>(c / dim)], " is ",
-            std::isnan(value) ? "NaN" : "infinite", " for sample ", sample.index, " ", position,
-            "; are the model's weights intact? (float32 rules out an overflow)");
+        throw_numeric("activation ", c % dim, " of ",
+                      layer_paths[static_cast<std::size_t>(c / dim)], " is ",
+                      std::isnan(value) ? "NaN" : "infinite", " for sample ", sample.index, " ",
+                      position, "; are the model's weights intact?");
       }
     }
   }
