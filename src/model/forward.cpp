@@ -275,38 +275,20 @@ class Pass {
   /// The MLP, from `normed` or, where that is empty, from the residual stream chunk by chunk.
   bool feed_forward(const LayerWeights& w, MatView<float> normed) {
     const std::int64_t f = config_.d_mlp;
-    const std::int64_t width = config_.gated_mlp ? 2 * f : f;
-    const bool see_post = wants(HookPoint::kMlpPost);
     const bool see_out = wants(HookPoint::kMlpOut);
     const auto out = see_out ? ws_.out.mat<float>(n_, config_.d_model) : resid_;
     const LinearOptions onto{.accumulate = !see_out};
-    const auto all_post = see_post ? ws_.post.mat<float>(n_, f) : MatView<float>();
-
-    chunked([&](std::int64_t begin, std::int64_t rows) {
-      const auto up = ws_.up.mat<float>(rows, width);
-      if (normed.data()) {
-        linear(normed.rows_range(begin, rows), w.up.weight, w.up.bias, up);
-      } else {
-        norm_linear(begin, w.mlp_norm, w.up, up);
-      }
-      if (see_post) {
-        nonlinearity<float>(up, all_post.rows_range(begin, rows));
-        return;
-      }
-      const auto to = out.rows_range(begin, rows);
-      if (bf16_) {
-        const auto post = ws_.post.mat<BF16>(rows, f);
-        nonlinearity<BF16>(up, post);
-        linear(post, w.down.weight, w.down.bias, to, onto);
-      } else {
-        const auto post = ws_.post.mat<float>(rows, f);
-        nonlinearity<float>(up, post);
-        linear(post, w.down.weight, w.down.bias, to, onto);
-      }
-    });
-    if (see_post) {
-      if (at(HookPoint::kMlpPost, all_post)) return true;
-      linear(all_post, w.down.weight, w.down.bias, out, onto);
+    if (wants(HookPoint::kMlpPost)) {
+      const auto post = ws_.post.mat<float>(n_, f);
+      chunked([&](std::int64_t begin, std::int64_t rows) {
+        neurons<float>(w, normed, begin, post.rows_range(begin, rows));
+      });
+      if (at(HookPoint::kMlpPost, post)) return true;
+      linear(post, w.down.weight, w.down.bias, out, onto);
+    } else if (bf16_) {  // what the product would round its input to
+      neurons_down<BF16>(w, normed, out, onto);
+    } else {
+      neurons_down<float>(w, normed, out, onto);
     }
     if (see_out) {
       if (at(HookPoint::kMlpOut, out)) return true;
@@ -316,8 +298,32 @@ class Pass {
   }
 
   template <typename T>
-  void nonlinearity(MatView<const float> up, MatView<T> post) const {
+  void neurons_down(const LayerWeights& w, MatView<float> normed, MatView<float> out,
+                    LinearOptions onto) {
+    chunked([&](std::int64_t begin, std::int64_t rows) {
+      const auto post = ws_.post.mat<T>(rows, config_.d_mlp);
+      neurons<T>(w, normed, begin, post);
+      linear(MatView<const T>(post), w.down.weight, w.down.bias, out.rows_range(begin, rows), onto);
+    });
+  }
+
+  /// What follows the non-linearity, for rows [begin, begin + post.rows()).
+  template <typename T>
+  void neurons(const LayerWeights& w, MatView<float> normed, std::int64_t begin,
+               MatView<T> post) const {
     const std::int64_t f = config_.d_mlp;
+    if (config_.gated_mlp && !normed.data()) {
+      const auto x = ws_.normed.mat<T>(post.rows(), config_.d_model);
+      normalize<T>(resid_.rows_range(begin, post.rows()), w.mlp_norm, x);
+      gated_linear(MatView<const T>(x), w.up.weight, w.up.bias, config_.activation, post);
+      return;
+    }
+    const auto up = ws_.up.mat<float>(post.rows(), config_.gated_mlp ? 2 * f : f);
+    if (normed.data()) {
+      linear(normed.rows_range(begin, post.rows()), w.up.weight, w.up.bias, up);
+    } else {
+      norm_linear(begin, w.mlp_norm, w.up, up);
+    }
     if (config_.gated_mlp) {
       gate_mul(config_.activation, up.cols_range(0, f), up.cols_range(f, f), post);
     } else {

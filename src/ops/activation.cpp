@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "drrik/base/threads.h"
+#include "ops/gate_rows.h"
 #include "ops/grain.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -70,8 +71,8 @@ struct Gated {
 };
 
 template <typename Out, typename F>
-HWY_INLINE void gate_rows(MatView<const float> gate, MatView<const float> up, MatView<Out> out,
-                          const F& f) {
+HWY_INLINE void gated_rows(MatView<const float> gate, MatView<const float> up, MatView<Out> out,
+                           const F& f) {
   for (std::int64_t r = 0; r < gate.rows(); ++r) {
     map2(gate.row_ptr(r), up.row_ptr(r), out.row_ptr(r), gate.cols(), Gated<F>{f});
   }
@@ -118,7 +119,7 @@ struct GateCall {
   MatView<Out> out;
   template <typename F>
   HWY_INLINE void operator()(const F& f) const {
-    gate_rows(gate, up, out, f);
+    gated_rows(gate, up, out, f);
   }
 };
 
@@ -204,26 +205,44 @@ void activate(Activation activation, MatView<const float> x, MatView<BF16> out) 
   });
 }
 
-void gate_mul(Activation activation, MatView<const float> gate, MatView<const float> up,
-              MatView<float> out) {
+namespace detail {
+
+void gate_rows(Activation activation, MatView<const float> gate, MatView<const float> up,
+               MatView<float> out) {
+  HWY_DYNAMIC_DISPATCH(GateF32)(activation, gate, up, out);
+}
+
+void gate_rows(Activation activation, MatView<const float> gate, MatView<const float> up,
+               MatView<BF16> out) {
+  HWY_DYNAMIC_DISPATCH(GateBF16)(activation, gate, up, out);
+}
+
+}  // namespace detail
+
+namespace {
+
+template <typename Out>
+void gate_mul_rows(Activation activation, MatView<const float> gate, MatView<const float> up,
+                   MatView<Out> out) {
   check_same_shape("gate_mul", gate, up);
   check_same_shape("gate_mul", gate, out);
   parallel_for(gate.rows(), row_grain(gate.cols()), [&](std::int64_t begin, std::int64_t end) {
     const std::int64_t n = end - begin;
-    HWY_DYNAMIC_DISPATCH(GateF32)
-    (activation, gate.rows_range(begin, n), up.rows_range(begin, n), out.rows_range(begin, n));
+    detail::gate_rows(activation, gate.rows_range(begin, n), up.rows_range(begin, n),
+                      out.rows_range(begin, n));
   });
+}
+
+}  // namespace
+
+void gate_mul(Activation activation, MatView<const float> gate, MatView<const float> up,
+              MatView<float> out) {
+  gate_mul_rows(activation, gate, up, out);
 }
 
 void gate_mul(Activation activation, MatView<const float> gate, MatView<const float> up,
               MatView<BF16> out) {
-  check_same_shape("gate_mul", gate, up);
-  check_same_shape("gate_mul", gate, out);
-  parallel_for(gate.rows(), row_grain(gate.cols()), [&](std::int64_t begin, std::int64_t end) {
-    const std::int64_t n = end - begin;
-    HWY_DYNAMIC_DISPATCH(GateBF16)
-    (activation, gate.rows_range(begin, n), up.rows_range(begin, n), out.rows_range(begin, n));
-  });
+  gate_mul_rows(activation, gate, up, out);
 }
 
 }  // namespace drrik

@@ -25,7 +25,7 @@ bool fast_bf16_matmul() {
 // Scratch memory of this thread, kept between calls; slots are for buffers alive together.
 template <typename T>
 T* scratch(std::size_t slot, std::int64_t elements) {
-  static thread_local AlignedBuffer buffers[4];
+  static thread_local AlignedBuffer buffers[5];
   AlignedBuffer& buffer = buffers[slot];
   const std::size_t bytes = static_cast<std::size_t>(elements) * sizeof(T);
   if (buffer.size() < bytes) {
@@ -109,6 +109,53 @@ void linear(MatView<const BF16> x, const Weight& w, std::span<const float> bias,
   } else {
     // Products of bfloat16 values are exact in float32: this differs in the order of sums only.
     detail::panel_product(widened(x, 2), w.impl(), pointer(bias), options.accumulate, y);
+  }
+}
+
+namespace {
+
+// Shapes of gated_linear; whether the fused kernels can take them.
+template <typename X>
+bool check_gated(MatView<const X> x, const Weight& w, std::span<const float> bias, MatView<X> out) {
+  if (!w.defined()) throw_usage("gated_linear: the weight is empty");
+  if (x.cols() != w.in() || 2 * out.cols() != w.out() || x.rows() != out.rows()) {
+    throw_data("gated_linear: x ", shape_of(x), ", weight [", w.out(), ", ", w.in(), "], out ",
+               shape_of(out));
+  }
+  if (!bias.empty() && static_cast<std::int64_t>(bias.size()) != w.out()) {
+    throw_data("gated_linear: bias has ", bias.size(), " elements, the weight ", w.out(),
+               " outputs");
+  }
+  return w.out() % (2 * kPanel) == 0 && x.cols() > 0;
+}
+
+template <typename X>
+void gated_in_steps(MatView<const X> x, const Weight& w, std::span<const float> bias,
+                    Activation activation, MatView<X> out) {
+  const MatView<float> both(scratch<float>(4, x.rows() * w.out()), x.rows(), w.out());
+  linear(x, w, bias, both);
+  gate_mul(activation, both.cols_range(0, out.cols()), both.cols_range(out.cols(), out.cols()),
+           out);
+}
+
+}  // namespace
+
+void gated_linear(MatView<const float> x, const Weight& w, std::span<const float> bias,
+                  Activation activation, MatView<float> out) {
+  if (check_gated(x, w, bias, out) && w.compute() == Compute::kF32) {
+    if (x.rows() > 0) detail::gated_panel_product(x, w.impl(), pointer(bias), activation, out);
+  } else {
+    gated_in_steps(x, w, bias, activation, out);
+  }
+}
+
+void gated_linear(MatView<const BF16> x, const Weight& w, std::span<const float> bias,
+                  Activation activation, MatView<BF16> out) {
+  if (check_gated(x, w, bias, out) && w.compute() == Compute::kBF16 && x.cols() % 2 == 0 &&
+      detail::has_bf16_dot()) {
+    if (x.rows() > 0) detail::gated_panel_product_bf16(x, w.impl(), pointer(bias), activation, out);
+  } else {
+    gated_in_steps(x, w, bias, activation, out);
   }
 }
 

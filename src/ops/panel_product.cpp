@@ -178,14 +178,27 @@ HWY_EXPORT(HasAvx512);
 
 bool kernels_use_avx512() { return HWY_DYNAMIC_DISPATCH(HasAvx512)(); }
 
+namespace {
+
+// One piece of a panel's products, dispatched.
+struct Piece {
+  const Weight::Impl& w;
+  void operator()(MatView<const float> rows, std::int64_t p, std::int64_t k, SumsIn from,
+                  SumsOut to) const {
+    HWY_DYNAMIC_DISPATCH(PanelTask)(rows, w, p, k, from, to);
+  }
+};
+
+}  // namespace
+
 void panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
                    bool accumulate, MatView<float> y) {
-  run_panels(
-      x, w, bias, accumulate, y,
-      [&w](MatView<const float> rows, std::int64_t p, std::int64_t k, SumsIn from, SumsOut to) {
-        HWY_DYNAMIC_DISPATCH(PanelTask)
-        (rows, w, p, k, from, to);
-      });
+  run_panels(x, w, bias, accumulate, y, Piece{w});
+}
+
+void gated_panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
+                         Activation activation, MatView<float> out) {
+  run_gated_panels(x, w, bias, activation, out, Piece{w});
 }
 
 }  // namespace drrik::detail

@@ -11,6 +11,10 @@ namespace drrik::detail {
 void panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
                    bool accumulate, MatView<float> y);
 
+/// The same through f(gate) · up, where w stacks gate above up and w.out is a multiple of 128.
+void gated_panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
+                         Activation activation, MatView<float> out);
+
 /// Whether the kernels run with AVX-512 (a test may restrict them to less).
 bool kernels_use_avx512();
 
@@ -21,6 +25,9 @@ bool has_bf16_dot();
 /// even.
 void panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
                         bool accumulate, MatView<float> y);
+
+void gated_panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
+                              Activation activation, MatView<BF16> out);
 
 /// Where a tile's sums come from and go to: rows of 64 floats. A stride of 0 repeats one row.
 struct SumsIn {

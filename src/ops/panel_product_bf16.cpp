@@ -89,18 +89,31 @@ bool has_bf16_dot() {
   return found && kernels_use_avx512();
 }
 
+namespace {
+
+struct Piece {
+  const Weight::Impl& w;
+  void operator()(MatView<const BF16> rows, std::int64_t p, std::int64_t k, SumsIn from,
+                  SumsOut to) const {
+    const BF16* panel = w.panel<BF16>(p) + k * kPanel;
+    for (std::int64_t r = 0; r < rows.rows(); r += kTileRows) {
+      any_tile(std::min<std::int64_t>(kTileRows, rows.rows() - r), rows.row_ptr(r), rows.stride(),
+               panel, rows.cols(), {from.data + r * from.stride, from.stride},
+               {to.data + r * to.stride, to.stride});
+    }
+  }
+};
+
+}  // namespace
+
 void panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
                         bool accumulate, MatView<float> y) {
-  run_panels(
-      x, w, bias, accumulate, y,
-      [&w](MatView<const BF16> rows, std::int64_t p, std::int64_t k, SumsIn from, SumsOut to) {
-        const BF16* panel = w.panel<BF16>(p) + k * kPanel;
-        for (std::int64_t r = 0; r < rows.rows(); r += kTileRows) {
-          any_tile(std::min<std::int64_t>(kTileRows, rows.rows() - r), rows.row_ptr(r),
-                   rows.stride(), panel, rows.cols(), {from.data + r * from.stride, from.stride},
-                   {to.data + r * to.stride, to.stride});
-        }
-      });
+  run_panels(x, w, bias, accumulate, y, Piece{w});
+}
+
+void gated_panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
+                              Activation activation, MatView<BF16> out) {
+  run_gated_panels(x, w, bias, activation, out, Piece{w});
 }
 
 #else
@@ -108,6 +121,10 @@ void panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const floa
 bool has_bf16_dot() { return false; }
 void panel_product_bf16(MatView<const BF16>, const Weight::Impl&, const float*, bool,
                         MatView<float>) {
+  DRRIK_ASSERT(false);
+}
+void gated_panel_product_bf16(MatView<const BF16>, const Weight::Impl&, const float*, Activation,
+                              MatView<BF16>) {
   DRRIK_ASSERT(false);
 }
 

@@ -308,6 +308,54 @@ TEST(Weight, ReadsAnUnalignedMappedTensor) {
   for (std::int64_t k = 0; k < 20; ++k) EXPECT_EQ(row[static_cast<std::size_t>(k)], a(9, k));
 }
 
+// Against linear() and gate_mul(), each proven by itself: the fused kernel takes the same steps.
+TEST(GatedLinear, EqualsItsTwoSteps) {
+  testing::for_each_target([] {
+    for (const Case& s : {Case{1, 64, 128}, Case{7, 33, 256}, Case{20, 100, 128}, Case{70, 64, 384},
+                          Case{5, 40, 66}, Case{3, 2100, 128}, Case{0, 16, 128}}) {
+      SCOPED_TRACE(str("rows ", s.rows, " in ", s.in, " out ", s.out));
+      std::vector<float> bias;
+      for (std::int64_t i = 0; i < s.out; ++i) bias.push_back(0.1F * static_cast<float>(i % 7));
+      const Matrix x = Matrix::random(s.rows, s.in, 3, 1);
+      std::vector<BF16> narrow(static_cast<std::size_t>(s.rows * s.in));
+      const MatView<BF16> xb(narrow.data(), s.rows, s.in);
+      convert(x.view(), xb);
+      const Tensor stored = tensor_of(Matrix::random(s.out, s.in, 0, 2, 0.1F), DType::kF32);
+      const std::int64_t half = s.out / 2;
+      for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+        const Weight w = Weight::pack(stored, compute);
+        Matrix both(s.rows, s.out);
+        linear(x.view(), w, bias, both.view());
+        Matrix wanted(s.rows, half);
+        gate_mul(Activation::kSilu, both.view().cols_range(0, half),
+                 both.view().cols_range(half, half), wanted.view());
+        Matrix got(s.rows, half, 2);
+        gated_linear(x.view(), w, bias, Activation::kSilu, got.view());
+        EXPECT_TRUE(got.guards_intact());
+        linear(MatView<const BF16>(xb), w, bias, both.view());
+        gate_mul(Activation::kSilu, both.view().cols_range(0, half),
+                 both.view().cols_range(half, half), both.view().cols_range(0, half));
+        std::vector<BF16> out(static_cast<std::size_t>(s.rows * half));
+        gated_linear(MatView<const BF16>(xb), w, bias, Activation::kSilu,
+                     MatView<BF16>(out.data(), s.rows, half));
+        for (std::int64_t r = 0; r < s.rows; ++r) {
+          for (std::int64_t c = 0; c < half; ++c) {
+            ASSERT_EQ(got(r, c), wanted(r, c));
+            ASSERT_EQ(out[static_cast<std::size_t>(r * half + c)].bits, BF16(both(r, c)).bits);
+          }
+        }
+      }
+    }
+  });
+  const Weight w = Weight::pack(Tensor::zeros<float>({6, 3}), Compute::kF32);
+  Matrix x(2, 3);
+  EXPECT_THROW(gated_linear(x.view(), w, {}, Activation::kSilu, Matrix(2, 6).view()), Error);
+  EXPECT_THROW(gated_linear(x.view(), w, {}, Activation::kSilu, Matrix(1, 3).view()), Error);
+  EXPECT_THROW(
+      gated_linear(x.view(), w, std::vector<float>(3), Activation::kSilu, Matrix(2, 3).view()),
+      Error);
+}
+
 TEST(Matmul, EveryTransposition) {
   for (const Case& s : {Case{1, 1, 1}, Case{5, 33, 17}, Case{64, 64, 64}, Case{70, 130, 65}}) {
     for (const bool ta : {false, true}) {

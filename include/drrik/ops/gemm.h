@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "drrik/ops/activation.h"
 #include "drrik/tensor/mat_view.h"
 #include "drrik/tensor/tensor.h"
 
@@ -87,6 +88,17 @@ void linear(MatView<const float> x, const Weight& w, std::span<const float> bias
             LinearOptions options = {});
 void linear(MatView<const BF16> x, const Weight& w, std::span<const float> bias, MatView<float> y,
             LinearOptions options = {});
+
+/// out = f(x Gᵀ + bias_g) · (x Uᵀ + bias_u), where w stacks G above U (SwiGLU, GeGLU): the
+/// products' tiles go through the non-linearity in cache, and what lies between is never written
+/// out.
+///
+/// x [n, in], out [n, w.out() / 2], any row strides, no overlap; bias [w.out()] or empty. Throws
+/// Error(data) when the shapes do not fit or w.out() is odd. Thread-safe.
+void gated_linear(MatView<const float> x, const Weight& w, std::span<const float> bias,
+                  Activation activation, MatView<float> out);
+void gated_linear(MatView<const BF16> x, const Weight& w, std::span<const float> bias,
+                  Activation activation, MatView<BF16> out);
 
 /// c = op(a) op(b) + beta c, for operands that change from call to call.
 ///
