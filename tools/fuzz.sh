@@ -13,7 +13,8 @@ for target in "${targets[@]}"; do
   seeds=()
   [ -d "fuzz/seeds/${target#fuzz_}" ] && seeds=("fuzz/seeds/${target#fuzz_}")
   printf '%s ' "$target"
-  if ! "build/fuzz/bin/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=20 -max_len=65536 \
+  # A finding must end the run even where the fuzzer's own report of it hangs.
+  if ! timeout -k 5 $((seconds + 60)) "build/fuzz/bin/$target" -max_total_time="$seconds" -rss_limit_mb=2048 -malloc_limit_mb=512 -timeout=20 -max_len=65536 \
       -artifact_prefix="build/fuzz/$target-" "$corpus" "${seeds[@]}" >"build/fuzz/$target.log" 2>&1; then
     tail -40 "build/fuzz/$target.log"
     echo "$target: FAILED"

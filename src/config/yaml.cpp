@@ -1,11 +1,13 @@
 // YAML files. Every key is looked up in the table of options, so that nothing is walked that is
 // not an option: aliases (which yaml-cpp keeps as shared nodes) and cycles cost nothing.
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
 #include <exception>
 #include <set>
+#include <sstream>
 
 #include "config/fields.h"
 #include "drrik/base/error.h"
@@ -124,6 +126,40 @@ void check_nesting(std::string_view text, std::string_view where) {
   }
 }
 
+// Remembers where the last document began; takes note of nothing else.
+class DocumentMark final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark& mark) override { mark_ = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+  const YAML::Mark& mark() const { return mark_; }
+
+ private:
+  YAML::Mark mark_;
+};
+
+// Whether there is a document. yaml-cpp's LoadAll finds empty documents without end where a comma
+// stands on its own (0.7.0), so the documents are counted here first, to two.
+bool has_document(const std::string& text, std::string_view where) {
+  std::istringstream stream(text);
+  YAML::Parser parser(stream);
+  DocumentMark document;
+  if (!parser.HandleNextDocument(document)) return false;
+  if (parser.HandleNextDocument(document)) {
+    throw_usage(at(where, document.mark()), "got a second YAML document, wanted one");
+  }
+  return true;
+}
+
 }  // namespace
 
 void merge_yaml(Config& config, std::string_view text, std::string_view where) {
@@ -133,17 +169,14 @@ void merge_yaml(Config& config, std::string_view text, std::string_view where) {
   }
   if (text.find('\0') != std::string_view::npos) throw_data(where, ": holds NUL bytes; not YAML");
   check_nesting(text, where);
-  std::vector<YAML::Node> documents;
+  const std::string copy(text);
+  YAML::Node root;
   try {
-    documents = YAML::LoadAll(std::string(text));
+    if (!has_document(copy, where)) return;
+    root = YAML::Load(copy);
   } catch (const YAML::Exception& error) {
     throw_data(at(where, error.mark), "not valid YAML: ", error.msg);
   }
-  if (documents.empty()) return;
-  if (documents.size() > 1) {
-    throw_usage(where, ": got ", documents.size(), " YAML documents, wanted one");
-  }
-  const YAML::Node& root = documents.front();
   if (root.IsNull()) return;
   if (!root.IsMap()) {
     throw_usage(at(where, root.Mark()), "got ", kind(root), ", wanted a group of options");

@@ -131,7 +131,7 @@ TEST(Yaml, ErrorsNameTheLine) {
       {"batch_size: 4\n", "ambiguous"},
       {"- 1\n- 2\n", "got a list, wanted a group"},
       {"just text\n", "got 'just text', wanted a group"},
-      {"random_seed: 1\n---\nrandom_seed: 2\n", "2 YAML documents"},
+      {"random_seed: 1\n---\nrandom_seed: 2\n", "second YAML document"},
       {"base: &b {random_seed: 1}\n", "unknown"},
       {"<<: {random_seed: 1}\n", "merge keys"},
       {"? [a, b]\n: 1\n", "wanted an option's name"},
@@ -147,7 +147,7 @@ TEST(Yaml, ErrorsNameTheLine) {
 
 TEST(Yaml, BadSyntaxIsBadData) {
   for (const char* text : {"a: [1, 2\n", "a: b: c\n", "\t- x\n", "'", "{", "&", "*x", "a: *nope\n",
-                           "%YAML 9.9.9\n---\n", "key: \"\\q\"\n", "!!!"}) {
+                           "%YAML 9.9.9\n---\n", ",\n", "a: 1\n---\n,", "key: \"\\q\"\n", "!!!"}) {
     Config config;
     EXPECT_THROW(merge_yaml(config, text, "run.yaml"), Error) << text;
   }
