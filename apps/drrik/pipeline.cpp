@@ -9,8 +9,6 @@
 #include "drrik/base/log.h"
 #include "drrik/base/system.h"
 #include "drrik/base/threads.h"
-#include "drrik/data/packing.h"
-#include "drrik/io/safetensors.h"
 #include "drrik/ops/convert.h"
 #include "drrik/sae/io.h"
 #include "options.h"
@@ -38,13 +36,14 @@ FitOptions fit_options(const Config& config) {
   return to;
 }
 
-bool brings_bias(const std::string& init) {
-  return fs::path(init).extension() != ".safetensors" ||
-         SafetensorsFile::open(init).find("bias").has_value();
-}
+// Where training starts, and whether its tied bias is given rather than left to the median.
+struct Start {
+  ReluSae sae;
+  bool has_bias = false;
+};
 
 // Weights of `init` under the run's own hyper-parameters.
-ReluSae from_init(const std::string& init, ReluSaeConfig config, bool hidden_given) {
+Start from_init(const std::string& init, ReluSaeConfig config, bool hidden_given) {
   const auto loaded = load_relu_sae(init);
   if (loaded->d_in() != config.activation_dim) {
     throw_data("--init '", init, "' takes activations ", loaded->d_in(), " wide, these are ",
@@ -62,10 +61,15 @@ ReluSae from_init(const std::string& init, ReluSaeConfig config, bool hidden_giv
   if (config.pre_encoder_bias) {
     std::ranges::copy(std::as_const(*loaded).bias(), sae.bias().begin());
   }
-  return sae;
+  return {std::move(sae), loaded->config().pre_encoder_bias};
 }
 
-ReluSae make_sae(const Config& config, const TrainJob& job, std::int64_t width) {
+std::int64_t hidden_dim_of(const Config::Autoencoder& from, std::int64_t width) {
+  if (from.hidden_dim > 0) return from.hidden_dim;
+  return static_cast<std::int64_t>(std::llround(from.expansion * static_cast<double>(width)));
+}
+
+Start start_of(const Config& config, const TrainJob& job, std::int64_t width) {
   const Config::Autoencoder& from = config.autoencoder;
   if (from.architecture != "relu") {
     const std::vector<std::string> known = sae_architectures();
@@ -79,16 +83,13 @@ ReluSae make_sae(const Config& config, const TrainJob& job, std::int64_t width) 
   const bool hidden_given = from.hidden_dim > 0;
   ReluSaeConfig made;
   made.activation_dim = width;
-  made.hidden_dim =
-      hidden_given
-          ? from.hidden_dim
-          : static_cast<std::int64_t>(std::llround(from.expansion * static_cast<double>(width)));
+  made.hidden_dim = hidden_dim_of(from, width);
   made.l1_coefficient = from.l1_coefficient;
   made.normalize_decoder = from.normalize_decoder;
   made.pre_encoder_bias = from.pre_encoder_bias;
   if (!job.init.empty()) return from_init(job.init, made, hidden_given);
   Rng rng(static_cast<std::uint64_t>(config.random_seed));
-  return ReluSae::random(made, rng);
+  return {ReluSae::random(made, rng), false};
 }
 
 SaeRecord provenance(const Config& config, const TrainJob& job) {
@@ -101,6 +102,10 @@ SaeRecord provenance(const Config& config, const TrainJob& job) {
   record.facts["batch_size"] = std::to_string(config.training.batch_size);
   record.facts["learning_rate"] = str(config.training.learning_rate);
   record.facts["validation_split"] = str(config.training.validation_split);
+  record.facts["num_epochs"] = std::to_string(config.training.num_epochs);
+  record.facts["max_steps"] = std::to_string(config.training.steps);
+  record.facts["shuffle"] = config.training.shuffle ? "true" : "false";
+  record.facts["resample_dead_neurons"] = config.training.resample_dead_neurons ? "true" : "false";
   if (!job.init.empty()) record.facts["init"] = job.init;
   if (!is_activation_store(job.activations)) return record;
   const ActivationMetadata metadata = load_activation_metadata(job.activations, WithSamples::kNo);
@@ -113,6 +118,39 @@ SaeRecord provenance(const Config& config, const TrainJob& job) {
   record.facts["positions"] = positions_name(options.extraction.positions);
   record.facts["layer_paths"] = join(metadata.layer_paths);
   return record;
+}
+
+// A finished run is done only for the settings it was made with.
+void check_same_run(const Config& config, const TrainJob& job, std::int64_t width) {
+  const LoadedSae loaded = load_sae_with_record(job.output);
+  const auto differs = [&](const std::string& what, const std::string& was,
+                           const std::string& wanted) {
+    throw_usage("'", job.output, "' was finished with ", what, " ", was, ", wanted ", wanted,
+                "; without --resume it is trained anew, or name another --output");
+  };
+  const SaeRecord wanted = provenance(config, job);
+  for (const char* name : {"seed", "batch_size", "learning_rate", "validation_split", "num_epochs",
+                           "max_steps", "shuffle", "resample_dead_neurons"}) {
+    const auto was = loaded.record.facts.find(name);
+    if (was != loaded.record.facts.end() && was->second != wanted.facts.at(name)) {
+      differs(name, was->second, wanted.facts.at(name));
+    }
+  }
+  const Config::Autoencoder& from = config.autoencoder;
+  const std::int64_t hidden = hidden_dim_of(from, width);
+  if (job.init.empty() && loaded.sae->d_sae() != hidden) {
+    differs("hidden_dim", std::to_string(loaded.sae->d_sae()), std::to_string(hidden));
+  }
+  if (const auto* relu = dynamic_cast<const ReluSae*>(loaded.sae.get())) {
+    const ReluSaeConfig& was = relu->config();
+    if (was.l1_coefficient != from.l1_coefficient) {
+      differs("l1_coefficient", str(was.l1_coefficient), str(from.l1_coefficient));
+    }
+    if (was.normalize_decoder != from.normalize_decoder ||
+        was.pre_encoder_bias != from.pre_encoder_bias) {
+      differs("another normalize_decoder or pre_encoder_bias", "", "these");
+    }
+  }
 }
 
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
@@ -134,13 +172,15 @@ Trained train_autoencoder(const Config& config, const TrainJob& job) {
   options.resume = job.resume && fs::exists(options.checkpoint);
   if (job.resume && !options.resume && is_sae_path(job.output) &&
       fs::exists(fs::path(job.output) / "drrik.json")) {
+    check_same_run(config, job, rows->dim());
     log_info(job.output, ": training was finished before; nothing to resume");
     trained.already_complete = true;
     trained.hidden_dim = load_sae(job.output)->d_sae();
     return trained;
   }
-  options.initialize_bias = job.init.empty() || !brings_bias(job.init);
-  ReluSae sae = make_sae(config, job, rows->dim());
+  Start start = start_of(config, job, rows->dim());
+  ReluSae& sae = start.sae;
+  options.initialize_bias = !start.has_bias;
   trained.hidden_dim = sae.d_sae();
   create_folders(job.output);
   FitCallbacks callbacks;
@@ -165,6 +205,7 @@ Trained train_autoencoder(const Config& config, const TrainJob& job) {
   record.facts["steps"] = std::to_string(trained.fit.steps);
   record.facts["train_rows"] = std::to_string(trained.fit.train_rows);
   save_sae(sae, record, job.output);
+  if (!job.export_pt.empty()) save_torch_sae(sae, record, job.export_pt);
   fs::remove(options.checkpoint);  // the weights are safe; the moments are of no more use
   return trained;
 }
@@ -183,7 +224,10 @@ Json training_json(const Trained& trained, const std::string& output) {
   json["seconds"] = fit.seconds;
   json["rows_per_second"] = fit.rows_per_second;
   json["resampled"] = fit.resampled;
-  for (const auto& [name, value] : fit.metrics()) json[name] = number_or_null(value);
+  for (const auto& [name, value] : fit.metrics()) {
+    const bool count = name.starts_with("n_");
+    json[name] = count ? Json(std::llround(value)) : number_or_null(value);
+  }
   json["training_losses"] = numbers(fit.history.training_losses);
   json["training_l0_norms"] = numbers(fit.history.training_l0_norms);
   json["validation_losses"] = numbers(fit.history.validation_losses);
@@ -273,18 +317,15 @@ std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
                                                         const Tokenizer& tokenizer,
                                                         std::int64_t max_texts) {
   const Config::Dataset& dataset = config.extractor.dataset;
-  DatasetOptions options;
-  options.path = dataset.dataset_name;
-  options.text_column = dataset.text_column;
-  options.sample_by = parse_sample_by(dataset.sample_by);
+  DatasetOptions options = dataset_options(config);
   options.num_samples = max_texts;
   const auto source = open_dataset(options);
+  const EncodeOptions encode{.add_special_tokens = dataset.add_special_tokens,
+                             .max_length = dataset.max_length};
   std::vector<std::vector<std::int32_t>> sequences;
   while (auto sample = source->next()) {
     check_interrupt("reading the dataset");
-    const auto ids = tokenizer.encode(sample->text);
-    const auto kept = truncate_ids(ids, dataset.max_length);
-    sequences.emplace_back(kept.begin(), kept.end());
+    sequences.push_back(tokenizer.encode(sample->text, encode));
   }
   return sequences;
 }
@@ -300,9 +341,10 @@ RowLabeler labeler_for(const std::string& activations) {
   return activation_labeler(metadata, tokenizer);
 }
 
-VisualizerOptions visualizer_options(const Config& config) {
+VisualizerOptions visualizer_options(const Globals& globals) {
+  const Config& config = globals.config;
   VisualizerOptions options;
-  options.output_dir = output_path(config, config.visualization.output_dir);
+  options.output_dir = globals.folder("visualization.output_dir");
   options.style = parse_figure_style(config.visualization.style);
   options.format = parse_figure_format(config.visualization.format);
   options.dpi = static_cast<int>(config.visualization.dpi);

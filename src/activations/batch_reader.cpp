@@ -5,7 +5,6 @@
 #include "drrik/activations/extractor.h"
 #include "drrik/base/log.h"
 #include "drrik/base/threads.h"
-#include "drrik/data/packing.h"
 
 namespace drrik::detail {
 namespace {
@@ -57,13 +56,12 @@ void BatchReader::read_ahead() {
   // Tokenising takes a few percent of the time on two cores but a third of it on many, so it is
   // shared among the threads rather than moved to one beside them.
   std::vector<std::vector<std::int32_t>> ids(rows.size());
-  const EncodeOptions encode{.add_special_tokens = limits_.add_special_tokens};
+  const EncodeOptions encode{.add_special_tokens = limits_.add_special_tokens,
+                             .max_length = limits_.max_length};
   parallel_for(
       static_cast<std::int64_t>(rows.size()), 1, [&](std::int64_t begin, std::int64_t end) {
         for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-          if (!rows[i].sample.text.empty()) {
-            ids[i] = tokenizer_->encode(rows[i].sample.text, encode);
-          }
+          ids[i] = tokenizer_->encode(rows[i].sample.text, encode);
         }
       });
 
@@ -72,7 +70,7 @@ void BatchReader::read_ahead() {
     if (ids[i].empty()) {
       ++read_.skipped;
       if (read_.skipped <= kWarnings) {
-        log_warning("sample ", sample.index, " has no text: skipped",
+        log_warning("sample ", sample.index, " has no tokens: skipped",
                     read_.skipped == kWarnings ? "; further ones are only counted" : "");
       }
       continue;
@@ -80,8 +78,7 @@ void BatchReader::read_ahead() {
     Item item;
     item.sample.index = sample.index;
     item.sample.text = utf8_prefix(sample.text, kTextCharacters);
-    const auto kept = truncate_ids(ids[i], limits_.max_length);
-    item.sample.input_ids.assign(kept.begin(), kept.end());
+    item.sample.input_ids = std::move(ids[i]);
     item.after = {sample.index + 1, rows[i].consumed, read_.skipped};
     items_.push_back(std::move(item));
   }

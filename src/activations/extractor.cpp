@@ -102,6 +102,8 @@ struct ActivationExtractor::Impl {
       if (options.dataset.dataset_name.empty()) throw_usage("no dataset: dataset_name is empty");
       DatasetOptions open;
       open.path = options.dataset.dataset_name;
+      open.config = options.dataset.dataset_config;
+      open.split = options.dataset.split;
       open.text_column = options.dataset.text_column;
       open.sample_by = options.dataset.sample_by;
       dataset = open_dataset(open);

@@ -125,13 +125,13 @@ std::string read_formats() {
                    path.front() != '/' && path.front() != '.' &&
                    (slash == std::string::npos || path.find('/', slash + 1) == std::string::npos) &&
                    find_format(path) == nullptr;
-  throw_usage("dataset '", path, "': no such file or folder",
-              hub ? "; if it is a dataset on the Hub: this build reads local data, so download it "
-                    "first (hf download " +
-                        path +
-                        " --repo-type dataset --local-dir DIR) and pass "
-                        "the folder"
-                  : "");
+  throw_io("dataset '", path, "': no such file or folder",
+           hub ? "; if it is a dataset on the Hub: this build reads local data, so download it "
+                 "first (hf download " +
+                     path +
+                     " --repo-type dataset --local-dir DIR) and pass "
+                     "the folder"
+               : "");
 }
 
 // HuggingFace's words for the usual splits.
@@ -269,7 +269,7 @@ std::vector<DataFile> find_data_files(const std::string& path, const std::string
     if (format == nullptr) throw_unknown(found);
     files.push_back({found, format});
   }
-  if (files.empty()) throw_data("dataset '", path, "': no file matches");
+  if (files.empty()) throw_io("dataset '", path, "': no file matches");
   return files;
 }
 

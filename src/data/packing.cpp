@@ -6,12 +6,6 @@
 
 namespace drrik {
 
-std::span<const std::int32_t> truncate_ids(std::span<const std::int32_t> ids,
-                                           std::int64_t max_length) {
-  if (max_length <= 0) return ids;
-  return ids.first(std::min(ids.size(), static_cast<std::size_t>(max_length)));
-}
-
 Packer::Packer(PackingOptions options) : options_(options) {
   if (options_.context_size <= 0) {
     throw_usage("packing: contexts of ", options_.context_size, " tokens, wanted > 0");

@@ -164,6 +164,10 @@ SampleBy parse_sample_by(const std::string& name) {
 }
 
 std::unique_ptr<TextSource> open_dataset(const DatasetOptions& options) {
+  if (!options.config.empty()) {
+    throw_usage("dataset '", options.path, "': got configuration '", options.config,
+                "'; local files have none, datasets from the Hub do");
+  }
   return std::make_unique<DatasetSource>(options);
 }
 

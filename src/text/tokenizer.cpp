@@ -135,10 +135,15 @@ Tokenizer::~Tokenizer() = default;
 void Tokenizer::encode_to(std::string_view text, const EncodeOptions& options,
                           std::vector<std::int32_t>& out) const {
   const auto& post = impl_->post;
+  std::size_t room = std::numeric_limits<std::size_t>::max();
+  if (options.max_length > 0) room = static_cast<std::size_t>(options.max_length);
   if (options.add_special_tokens) {
     out.insert(out.end(), post.prefix.begin(), post.prefix.end());
+    room -= std::min(room, post.prefix.size() + post.suffix.size());
   }
+  const std::size_t begin = out.size();
   impl_->encode(text, out);
+  if (out.size() - begin > room) out.resize(begin + room);
   if (options.add_special_tokens) {
     out.insert(out.end(), post.suffix.begin(), post.suffix.end());
   }

@@ -225,8 +225,18 @@ TEST(ActivationExtractor, RecordsTextsByCharacters) {
   EXPECT_EQ(plain.extract().metadata.samples[0].input_ids, std::vector<std::int32_t>{7});
 }
 
-TEST(ActivationExtractor, SkipsEmptyTextsAndKeepsIndices) {
+TEST(ActivationExtractor, ReadsEmptyTextsAsTheirBos) {
   const Subject subject = tiny(/*bos=*/true);
+  auto extractor =
+      extractor_for(subject, options_for({1}, Positions::kLast), {"", text_of({{3, 4}})});
+  const Activations got = extractor.extract();
+  ASSERT_EQ(got.metadata.num_samples, 2);
+  EXPECT_EQ(got.metadata.samples[0].input_ids.size(), 1U);
+  EXPECT_EQ(got.metadata.skipped, 0);
+}
+
+TEST(ActivationExtractor, SkipsTextsWithoutTokensAndKeepsIndices) {
+  const Subject subject = tiny();
   auto extractor = extractor_for(subject, options_for({1}, Positions::kLast),
                                  {"", text_of({{3, 4}}), "", text_of({{5}}), ""});
   const LogCapture log;
@@ -235,7 +245,7 @@ TEST(ActivationExtractor, SkipsEmptyTextsAndKeepsIndices) {
   EXPECT_EQ(got.metadata.skipped, 3);
   EXPECT_EQ(got.metadata.samples[0].index, 1);
   EXPECT_EQ(got.metadata.samples[1].index, 3);
-  EXPECT_TRUE(log.has("sample 0 has no text"));
+  EXPECT_TRUE(log.has("sample 0 has no tokens"));
   EXPECT_TRUE(log.has("3 of 5 samples"));
   auto none = extractor_for(subject, options_for({1}, Positions::kLast), {"", ""});
   EXPECT_ERROR(none.extract(), kData, "none of the dataset's 2 samples");
@@ -304,8 +314,7 @@ TEST(ActivationExtractor, TellsWhatIsWrongBeforeTouchingAnything) {
   EXPECT_ERROR(
       run([&](auto& o) { o.dataset.dataset_name = (files.scratch / "empty.jsonl").string(); }),
       kData, "");
-  EXPECT_ERROR(run([](auto& o) { o.dataset.dataset_name = "absent.jsonl"; }), kUsage,
-               "absent.jsonl");
+  EXPECT_ERROR(run([](auto& o) { o.dataset.dataset_name = "absent.jsonl"; }), kIo, "absent.jsonl");
   std::filesystem::remove(files.scratch / "model" / "tokenizer.json");
   EXPECT_ERROR(run([](auto&) {}), kIo, "tokenizer.json");
   EXPECT_FALSE(std::filesystem::exists(files.scratch / "out"));

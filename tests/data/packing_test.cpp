@@ -10,15 +10,6 @@ namespace {
 
 using Ids = std::vector<std::int32_t>;
 
-TEST(Packing, TruncatesToAPrefix) {
-  const Ids ids = {1, 2, 3};
-  EXPECT_EQ(truncate_ids(ids, 2).size(), 2U);
-  EXPECT_EQ(truncate_ids(ids, 3).size(), 3U);
-  EXPECT_EQ(truncate_ids(ids, 9).size(), 3U);
-  EXPECT_EQ(truncate_ids(ids, 0).size(), 3U);
-  EXPECT_EQ(truncate_ids({}, 2).size(), 0U);
-}
-
 TEST(Packing, CutsContextsAcrossDocuments) {
   PackingOptions options;
   options.context_size = 4;

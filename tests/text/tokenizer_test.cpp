@@ -54,6 +54,23 @@ TEST(Tokenizer, SpecialIdsFollowTheFile) {
   EXPECT_TRUE(tokenizer.is_special(*tokenizer.bos_id()));
 }
 
+// As the tokenizers package truncates: the template keeps its ids, the text gives way.
+TEST(Tokenizer, TruncationKeepsTheTemplate) {
+  const Tokenizer tokenizer = llama3();
+  const auto whole = tokenizer.encode(kText);
+  const auto bare = tokenizer.encode(kText, {.add_special_tokens = false});
+  const std::size_t added = whole.size() - bare.size();
+  ASSERT_GT(added, 0U);
+  const auto cut = tokenizer.encode(kText, {.max_length = 6});
+  ASSERT_EQ(cut.size(), 6U);
+  EXPECT_EQ(cut.front(), whole.front());
+  EXPECT_EQ(cut.back() == whole.back(), whole.back() != bare.back());
+  EXPECT_EQ(tokenizer.encode(kText, {.add_special_tokens = false, .max_length = 6}),
+            std::vector<std::int32_t>(bare.begin(), bare.begin() + 6));
+  EXPECT_EQ(tokenizer.encode(kText, {.max_length = 1}).size(), added);
+  EXPECT_EQ(tokenizer.encode(kText, {.max_length = 100000}), whole);
+}
+
 TEST(Tokenizer, InvalidUtf8CountsAsReplacementCharacters) {
   const Tokenizer tokenizer = byte_level();
   EXPECT_EQ(tokenizer.encode("a\xFF\xE6\x9D z"), tokenizer.encode("a\uFFFD\uFFFD z"));

@@ -8,10 +8,6 @@
 
 namespace drrik {
 
-/// The first min(n, max_length) ids; max_length <= 0 leaves all. A view into `ids`.
-std::span<const std::int32_t> truncate_ids(std::span<const std::int32_t> ids,
-                                           std::int64_t max_length);
-
 struct PackingOptions {
   /// Tokens in each context; > 0.
   std::int64_t context_size = 0;

@@ -26,6 +26,8 @@ struct DatasetOptions {
   /// A file, a folder (its data files, subfolders too, in order of path; hidden ones left out), or
   /// a glob with * ? [] and ** (quote it in a shell).
   std::string path;
+  /// Configuration of a dataset from the Hub; refused for local files, which have none.
+  std::string config;
   /// In a folder, only files whose path says so ("train", "validation", "test" and HuggingFace's
   /// other words for them). Empty or "all": every file. "train" takes every file of a folder where
   /// none names a split. A single file or a glob is taken as it is.
@@ -64,7 +66,7 @@ class TextSource {
 
 /// Opens a dataset. Throws Error(usage) for impossible options, Error(io) for what cannot be read,
 /// Error(data) for an unknown format, a missing column (naming those there are), or a dataset
-/// without a single sample. A name that looks like a Hub id and is no local path is Error(usage)
+/// without a single sample. A name that looks like a Hub id and is no local path is Error(io)
 /// saying what can be done. The first row is read here, so that such errors come before any work.
 std::unique_ptr<TextSource> open_dataset(const DatasetOptions& options);
 

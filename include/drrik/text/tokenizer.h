@@ -21,6 +21,9 @@ struct EncodeOptions {
   /// Apply the post-processor's template (`<s> A`, `[CLS] A [SEP]`). Special-token strings that
   /// stand in the text become their ids either way.
   bool add_special_tokens = true;
+  /// At most so many ids, the template's counted and never cut (as the `tokenizers` package
+  /// truncates); 0: no limit.
+  std::int64_t max_length = 0;
 };
 
 struct DecodeOptions {
