@@ -1,6 +1,7 @@
 // SAELens's folder: cfg.json and sae_weights.safetensors (docs/formats/sae.md).
 
 #include <array>
+#include <charconv>
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
@@ -52,16 +53,35 @@ const Reader& find_reader(const std::string& architecture) {
              did_you_mean(architecture, known));
 }
 
-// TransformerLens's names of our hooks, which SAELens uses.
+// Our hooks and TransformerLens's names of them, which SAELens uses.
+constexpr std::pair<std::string_view, std::string_view> kHookNames[] = {
+    {"mlp_out", "hook_mlp_out"},      {"mlp_in", "hook_mlp_in"},
+    {"mlp_post", "mlp.hook_post"},    {"attn_out", "hook_attn_out"},
+    {"resid_pre", "hook_resid_pre"},  {"resid_mid", "hook_resid_mid"},
+    {"resid_post", "hook_resid_post"}};
+
 std::string transformer_lens_name(const std::string& hook, std::int64_t layer) {
-  static const std::map<std::string, std::string> names = {
-      {"mlp_out", "hook_mlp_out"},      {"mlp_in", "hook_mlp_in"},
-      {"mlp_post", "mlp.hook_post"},    {"attn_out", "hook_attn_out"},
-      {"resid_pre", "hook_resid_pre"},  {"resid_mid", "hook_resid_mid"},
-      {"resid_post", "hook_resid_post"}};
-  const auto found = names.find(hook);
-  if (found == names.end() || layer < 0) return hook;
-  return str("blocks.", layer, ".", found->second);
+  for (const auto& [ours, theirs] : kHookNames) {
+    if (hook == ours && layer >= 0) return str("blocks.", layer, ".", theirs);
+  }
+  return hook;
+}
+
+// "blocks.3.hook_mlp_out" as hook and layer of the record; other names stay as they are.
+void read_hook(const std::string& name, SaeRecord& record) {
+  record.hook_name = name;
+  constexpr std::string_view kPrefix = "blocks.";
+  if (!name.starts_with(kPrefix)) return;
+  const char* begin = name.data() + kPrefix.size();
+  const char* end = name.data() + name.size();
+  std::int64_t layer = -1;
+  const auto [after, error] = std::from_chars(begin, end, layer);
+  if (error != std::errc{} || after == end || *after != '.' || layer < 0) return;
+  record.layer = layer;
+  const std::string_view hook(after + 1, static_cast<std::size_t>(end - after - 1));
+  for (const auto& [ours, theirs] : kHookNames) {
+    if (hook == theirs) record.hook_name = ours;
+  }
 }
 
 void refuse_foreign_inputs(const Json& config) {
@@ -105,8 +125,12 @@ LoadedSae load_saelens(const fs::path& folder) {
     const Json* nested = find_member(config, "metadata", kConfig);
     const Json& metadata = nested != nullptr ? expect_object(*nested, "metadata") : config;
     loaded.record.model_name = get_string(metadata, "model_name", kConfig, "");
-    loaded.record.hook_name =
-        get_string(metadata, "hook_name", kConfig, get_string(metadata, "hook_point", kConfig, ""));
+    // Folders of before version 6 keep the layer apart.
+    loaded.record.layer = get_int(metadata, "hook_layer", kConfig,
+                                  get_int(metadata, "hook_point_layer", kConfig, -1));
+    read_hook(
+        get_string(metadata, "hook_name", kConfig, get_string(metadata, "hook_point", kConfig, "")),
+        loaded.record);
     loaded.record.dataset = get_string(metadata, "dataset_path", kConfig, "");
     loaded.record.context_size = get_int(metadata, "context_size", kConfig, 0);
   }
