@@ -37,6 +37,22 @@ std::vector<T> parse_numbers(const std::string& text, const std::string& flag, c
 
 }  // namespace
 
+bool Globals::given(const std::string& path) const {
+  return std::ranges::any_of(settings, [&](const auto& setting) { return setting.first == path; });
+}
+
+std::string Globals::folder(const std::string& path) const {
+  const std::string value = get(config, path);
+  return given(path) ? value : output_path(config, value).string();
+}
+
+std::string Globals::folder_or(const std::string& flag_value, const std::string& flag,
+                               const std::string& path) const {
+  if (!flag_value.empty()) return flag_value;
+  if (config_file.empty()) throw_usage(flag, " is required (or --config, whose folders are used)");
+  return folder(path);
+}
+
 CLI::Option* add_setting(CLI::App& app, Globals& globals, const std::string& flag,
                          const std::string& path) {
   static const std::vector<ConfigField> fields = config_fields();
@@ -72,14 +88,16 @@ void emit(const Globals& globals, const Json& json, const std::string& text) {
 
 std::string resolve_model(const std::string& model) {
   namespace fs = std::filesystem;
-  if (fs::is_directory(model)) return model;
-  if (fs::exists(model)) throw_usage("model '", model, "' is a file; wanted a model folder");
+  if (model.empty()) throw_usage("no model given; --model FOLDER names one");
+  std::error_code error;
+  if (fs::is_directory(model, error)) return model;
+  if (fs::exists(model, error)) throw_usage("model '", model, "' is a file; wanted a model folder");
   const bool looks_like_hub_id = std::count(model.begin(), model.end(), '/') == 1 &&
                                  model.front() != '/' && model.front() != '.';
-  throw_usage("model '", model, "' is no local folder",
-              looks_like_hub_id ? "; this version reads local folders only: download it first, for "
-                                  "example with 'huggingface-cli download'"
-                                : "");
+  throw_io("model '", model, "' is no local folder",
+           looks_like_hub_id ? "; this version reads local folders only: download it first, for "
+                               "example with 'huggingface-cli download'"
+                             : "");
 }
 
 std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag) {

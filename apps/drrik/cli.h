@@ -26,6 +26,14 @@ struct Globals {
   Config config;
 
   std::uint64_t seed() const { return static_cast<std::uint64_t>(config.random_seed); }
+  /// Whether a flag set this option.
+  bool given(const std::string& path) const;
+  /// A folder option: as given where a flag named it, else inside config.output_dir.
+  std::string folder(const std::string& path) const;
+  /// `flag_value`, or where it is empty and a configuration file is there, that file's `path`.
+  /// Throws Error(usage) naming `flag` when neither is.
+  std::string folder_or(const std::string& flag_value, const std::string& flag,
+                        const std::string& path) const;
 };
 
 /// Declares a flag that sets the option `path` of the configuration; help and default come from
@@ -55,12 +63,14 @@ void emit(const Globals& globals, const Json& json, const std::string& text);
 std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag);
 std::vector<double> parse_doubles(const std::string& text, const std::string& flag);
 
-/// A local model folder, as given. Throws Error(usage) for what is none, saying what can be done.
+/// A local model folder, as given. Throws Error(usage) when empty or a file, Error(io) when it is
+/// not there, saying what can be done.
 std::string resolve_model(const std::string& model);
 
 // One file each: cmd_<name>.cpp.
 Command bench_command();
 Command completion_command();
+Command config_command();
 Command data_command();
 Command decode_command();
 Command encode_command();

@@ -142,6 +142,9 @@ void bench_generate(const Flags& flags, Results& results) {
 }
 
 void bench_train(const Flags& flags, Results& results) {
+  if (!flags.dtype.empty() && parse_compute(flags.dtype) != Compute::kF32) {
+    throw_usage("bench train: training runs in float32; leave out --dtype ", flags.dtype);
+  }
   for (const std::int64_t batch : flags.batch) {
     for (TrainBenchResult& row : run_train_bench(
              {.d = flags.d, .hidden = flags.hidden, .batch = batch, .seconds = flags.seconds})) {

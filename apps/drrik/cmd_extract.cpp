@@ -11,7 +11,7 @@ namespace drrik::cli {
 namespace {
 
 void run(const Globals& globals, bool resume) {
-  const ExtractorOptions options = extractor_options(globals.config);
+  const ExtractorOptions options = extractor_options(globals);
   const ActivationMetadata made = extract_activations(options, resume);
   emit(globals, activation_json(made, options.extraction.output_dir),
        str(options.extraction.output_dir, ": ", made.num_rows, " x ", made.row_dim(), " ",

@@ -18,7 +18,7 @@ struct Flags {
 };
 
 void run(const Globals& globals, const Flags& flags) {
-  const SaeSteering steering = flags.where.open();
+  const SaeSteering steering = flags.where.open(globals);
   FindFeaturesOptions find = flags.find;
   find.include_special_tokens = !flags.no_special_tokens;
   const auto features = steering.find_steering_features(flags.text, find);
@@ -47,7 +47,7 @@ Command features_command() {
           "calm.\" --top-k 10\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
-            flags->where.add(app);
+            flags->where.add(app, globals);
             app.add_option("--text", flags->text, "The text")->required();
             app.add_option("--top-k", flags->find.top_k, "Features to show")->capture_default_str();
             app.add_option("--min-activation", flags->find.min_activation,

@@ -11,25 +11,34 @@ namespace drrik::cli {
 namespace {
 
 struct Flags {
-  ModelFlags model;
-  SamplingFlags sampling;
+  SamplingOptions sampling;
   std::string prompt;
 };
 
 void run(const Globals& globals, const Flags& flags) {
-  const SamplingOptions sampling = flags.sampling.with_seed(globals);
-  const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(flags.model.model));
+  SamplingOptions sampling = flags.sampling;
+  sampling.seed = globals.seed();
+  sampling.validate();
+  const Tokenizer tokenizer =
+      Tokenizer::from_folder(resolve_model(globals.config.extractor.model.model_name));
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
   if (prompt.empty()) throw_usage("--prompt: got no tokens; give some text");
-  const Model model = flags.model.load();
+  const Model model = load_model(globals.config);
+  if (model.config().eos_ids.empty() && tokenizer.eos_id()) {
+    sampling.stop_ids.push_back(*tokenizer.eos_id());
+  }
   StreamDecoder stream(tokenizer);
   stream.prime(prompt);
   std::string continuation;
+  // With the first piece, so that what is refused prints nothing.
+  bool begun = false;
   const auto show = [&](const std::string& piece) {
     continuation += piece;
-    if (!globals.json) std::cout << piece << std::flush;
+    if (globals.json) return;
+    if (!begun) std::cout << flags.prompt;
+    begun = true;
+    std::cout << piece << std::flush;
   };
-  if (!globals.json) std::cout << flags.prompt << std::flush;
   const Generated generated = generate(model, prompt, sampling, [&](std::int32_t id) {
     show(stream.push(id));
     return true;
@@ -58,12 +67,24 @@ void run(const Globals& globals, const Flags& flags) {
 Command generate_command() {
   return {"generate", "Continue a prompt with the model as it is",
           "  drrik generate --model assets/demo/model --prompt \"The sea was\"\n"
-          "  drrik generate --model pythia-70m --prompt \"Once upon a time\" --temperature 0\n",
+          "  drrik generate --model pythia-70m --prompt \"Once upon a time\" --temperature 0.8\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
-            flags->model.add(app);
+            SamplingOptions& sampling = flags->sampling;
+            sampling.temperature = 0.0;  // the model's own continuation, unless asked otherwise
+            sampling.top_p = 0.9;
+            add_model_settings(app, globals);
             app.add_option("--prompt", flags->prompt, "Text to continue")->required();
-            flags->sampling.add(app);
+            app.add_option("--max-new-tokens", sampling.max_new_tokens, "Tokens to write at most")
+                ->capture_default_str();
+            app.add_option("--temperature", sampling.temperature,
+                           "0 is greedy; more is more varied")
+                ->capture_default_str();
+            app.add_option("--top-p", sampling.top_p, "Nucleus; 1 is off")->capture_default_str();
+            app.add_option("--top-k", sampling.top_k, "Keep so many tokens; 0 is off")
+                ->capture_default_str();
+            app.add_option("--repetition-penalty", sampling.repetition_penalty, "1 is off")
+                ->capture_default_str();
             return [&globals, flags] { run(globals, *flags); };
           }};
 }

@@ -14,14 +14,13 @@ Command hooks_command() {
           "--output acts.npy\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             struct Flags {
-              ModelFlags model;
               std::string tokens;
               std::string hook = "mlp_out";
               std::int64_t layer = 0;
               std::string output;
             };
             auto flags = std::make_shared<Flags>();
-            flags->model.add(app);
+            add_model_settings(app, globals);
             app.add_option("--tokens", flags->tokens, "Token ids: \"1 2 3\"")->required();
             app.add_option("--hook", flags->hook, join(hook_names()))->capture_default_str();
             app.add_option("--layer", flags->layer, "Layer, from 0")->required();
@@ -31,7 +30,7 @@ Command hooks_command() {
             return [&globals, flags] {
               const TokenBatch batch = token_batch(flags->tokens);
               const Hook hook{parse_hook(flags->hook), flags->layer};
-              const Model model = flags->model.load({.skip_head = true});
+              const Model model = load_model(globals.config, {.skip_head = true});
               model.check_hook(hook);
               Tensor out(DType::kF32, {batch.rows(), model.hook_width(hook.point)});
               model.forward(

@@ -13,15 +13,14 @@ Command logits_command() {
       "logits", "Write the logits of given token ids to a .npy file",
       "  drrik logits --model assets/demo/model --tokens \"1 2 3\" --output logits.npy\n",
       [](CLI::App& app, Globals& globals) -> std::function<void()> {
-        auto model_flags = std::make_shared<ModelFlags>();
         auto tokens = std::make_shared<std::string>();
         auto output = std::make_shared<std::string>();
-        model_flags->add(app);
+        add_model_settings(app, globals);
         app.add_option("--tokens", *tokens, "Token ids: \"1 2 3\"")->required();
         app.add_option("--output", *output, "float32 [T, vocab]")->required()->type_name("FILE");
-        return [&globals, model_flags, tokens, output] {
+        return [&globals, tokens, output] {
           const TokenBatch batch = token_batch(*tokens);
-          const Model model = model_flags->load();
+          const Model model = load_model(globals.config);
           ForwardOptions options;
           options.logits = ForwardOptions::Logits::kAll;
           const Tensor logits = model.forward(batch, options);

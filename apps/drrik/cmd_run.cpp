@@ -6,15 +6,16 @@
 #include <memory>
 
 #include "drrik/base/error.h"
+#include "drrik/base/file.h"
 #include "drrik/base/log.h"
 #include "drrik/base/system.h"
 #include "drrik/sae/io.h"
 #include "drrik/steer/steering.h"
 #include "drrik/viz/report.h"
 #include "interesting.h"
-#include "model_flags.h"
 #include "options.h"
 #include "pipeline.h"
+#include "sae_flags.h"
 
 namespace drrik::cli {
 namespace {
@@ -25,8 +26,9 @@ constexpr std::int64_t kSpliceTexts = 32;
 
 // Everything the stages hand on to each other.
 struct Run {
-  Run(const Config& settings, bool go_on) : config(settings), resume(go_on) {}
+  Run(const Globals& given, bool go_on) : globals(given), config(given.config), resume(go_on) {}
 
+  const Globals& globals;
   const Config& config;
   bool resume;
   std::string model;
@@ -39,17 +41,15 @@ struct Run {
   std::shared_ptr<const Sae> sae;
   SaeRecord record;
   std::vector<InterestingFeature> interesting;
-  std::vector<float> interesting_max;  // largest activation of each
 };
 
-Hook steering_hook(const Run& run) {
+Hook trained_hook(const Run& run) {
   const Config::Extraction& extraction = run.config.extractor.extraction;
-  const std::int64_t layer = run.config.steering.layer.value_or(extraction.mlp_layers.front());
-  return {parse_hook(extraction.hook), layer};
+  return {parse_hook(extraction.hook), extraction.mlp_layers.front()};
 }
 
 void extract(Run& run) {
-  const ExtractorOptions options = extractor_options(run.config);
+  const ExtractorOptions options = extractor_options(run.globals);
   const ActivationMetadata made = extract_activations(options, run.resume);
   run.result["extract"] = activation_json(made, run.activations);
   auto& facts = run.report.tables.emplace_back(ReportTable{"What was looked at", {}}).rows;
@@ -63,8 +63,8 @@ void extract(Run& run) {
 }
 
 void train(Run& run) {
-  const Trained trained =
-      train_autoencoder(run.config, {run.activations, run.sae_folder, "", run.resume, false});
+  const Trained trained = train_autoencoder(
+      run.config, {.activations = run.activations, .output = run.sae_folder, .resume = run.resume});
   run.result["train"] = training_json(trained, run.sae_folder);
   LoadedSae loaded = load_sae_with_record(run.sae_folder);
   run.sae = std::move(loaded.sae);
@@ -94,11 +94,12 @@ void evaluate(Run& run, const RowSource& rows) {
     run.report.tables.push_back(std::move(table));
     return;
   }
-  const Model model =
-      Model::load(run.model, {.compute = parse_compute(run.config.extractor.model.torch_dtype)});
+  const Model model = load_model(run.config);
+  const std::int64_t splice_texts =
+      std::min(kSpliceTexts, run.config.extractor.dataset.num_samples.value_or(kSpliceTexts));
   const SpliceReport splice =
-      evaluate_splice(model, *run.sae, steering_hook(run),
-                      tokenize_dataset(run.config, *run.tokenizer, kSpliceTexts));
+      evaluate_splice(model, *run.sae, trained_hook(run),
+                      tokenize_dataset(run.config, *run.tokenizer, splice_texts));
   run.result["eval"]["splice"] = splice_json(splice);
   log_info("spliced into the model\n", splice_text(splice));
   metric("Cross-entropy, clean (nats a token)", splice.ce_clean);
@@ -107,14 +108,11 @@ void evaluate(Run& run, const RowSource& rows) {
   run.report.tables.push_back(std::move(table));
 }
 
-void visualize(Run& run, const RowSource& rows) {
+void visualize(Run& run, FeatureVisualizer& visualizer) {
   const Config::Visualization& wanted = run.config.visualization;
-  FeatureVisualizer visualizer(*run.sae, rows, visualizer_options(run.config));
   visualizer.set_labeler(labeler_for(run.activations));
   visualizer.set_training_curves(training_curves(run.record.history));
   const FeatureStats& stats = visualizer.stats();
-  run.interesting = interesting_features(stats, load_activation_metadata(run.activations),
-                                         *run.tokenizer, wanted.top_features);
   Json figures = Json::array();
   const auto show = [&](const Figure& figure, const char* title, const char* caption) {
     figures.push_back(figure.path.string());
@@ -128,10 +126,15 @@ void visualize(Run& run, const RowSource& rows) {
   show(visualizer.plot_top_features(wanted.top_features, "density"), "Densest features", "");
   show(visualizer.plot_top_features(wanted.top_features, "max_activation"), "Strongest features",
        "");
+  std::vector<InterestingFeature> chosen;
+  for (const std::int64_t feature : wanted.features) chosen.push_back({feature, "", 0.0});
+  chosen.insert(chosen.end(), run.interesting.begin(), run.interesting.end());
+  if (std::ranges::all_of(run.interesting, [](const auto& f) { return f.token.empty(); })) {
+    log_warning("no feature stands for one word; the strongest ones are shown");
+  }
   Json features = Json::array();
-  for (const InterestingFeature& found : run.interesting) {
+  for (const InterestingFeature& found : chosen) {
     const std::int64_t feature = found.feature;
-    run.interesting_max.push_back(stats.max(feature));
     figures.push_back(visualizer.create_feature_dashboard(feature).path.string());
     run.report.features.push_back(
         report_feature(visualizer, feature, wanted.examples,
@@ -148,9 +151,7 @@ void visualize(Run& run, const RowSource& rows) {
 
 std::vector<std::string> prompts_of(const Run& run) {
   if (!run.config.steering.prompts.empty()) return run.config.steering.prompts;
-  DatasetOptions options;
-  options.path = run.config.extractor.dataset.dataset_name;
-  options.text_column = run.config.extractor.dataset.text_column;
+  DatasetOptions options = dataset_options(run.config);
   options.num_samples = 1;
   const auto sample = open_dataset(options)->next();
   const std::string text = sample ? sample->text : "";
@@ -159,48 +160,40 @@ std::vector<std::string> prompts_of(const Run& run) {
   return {text.substr(0, end)};
 }
 
-SteeredGeneration generation(const Config& config) {
-  const Config::Steering& from = config.steering;
-  SteeredGeneration to;
-  to.max_new_tokens = from.max_new_tokens;
-  to.temperature = from.temperature;
-  to.top_p = from.top_p;
-  to.top_k = from.top_k;
-  to.repetition_penalty = from.repetition_penalty;
-  to.seed = static_cast<std::uint64_t>(config.random_seed);
-  return to;
-}
-
-void steer(Run& run) {
+void steer(Run& run, FeatureVisualizer& visualizer) {
   const Config::Steering& wanted = run.config.steering;
   if (run.config.extractor.extraction.mlp_layers.size() != 1 && !wanted.layer) {
     log_warning("steering left out: the autoencoder spans several layers");
     return;
   }
+  Hook hook = trained_hook(run);
+  hook.layer = wanted.layer.value_or(hook.layer);
   std::vector<std::int64_t> features = wanted.features;
   if (features.empty() && !run.interesting.empty()) features = {run.interesting.front().feature};
   if (features.empty()) {
     log_warning("steering left out: no feature fires");
     return;
   }
-  const Model model =
-      Model::load(run.model, {.compute = parse_compute(run.config.extractor.model.torch_dtype)});
+  const Model model = load_model(run.config);
   const SaeSteering steering(run.sae, std::shared_ptr<const Model>(&model, [](const Model*) {}),
-                             run.tokenizer, steering_hook(run));
+                             run.tokenizer, hook);
   Json comparisons = Json::array();
   for (const std::string& prompt : prompts_of(run)) {
     for (const std::int64_t feature : features) {
-      double unit = 1.0;
       std::string title;
-      for (std::size_t i = 0; i < run.interesting.size(); ++i) {
-        if (run.interesting[i].feature != feature) continue;
-        if (wanted.strength_unit == "max") unit = static_cast<double>(run.interesting_max[i]);
-        title = run.interesting[i].token;
+      for (const InterestingFeature& found : run.interesting) {
+        if (found.feature == feature) title = found.token;
+      }
+      const bool by_max = wanted.strength_unit == "max";
+      const double unit = by_max ? static_cast<double>(visualizer.stats().max(feature)) : 1.0;
+      if (unit == 0.0) {
+        log_warning("feature ", feature, " never fires; it has no maximum to steer with");
+        continue;
       }
       std::vector<double> strengths = wanted.strengths;
       for (double& strength : strengths) strength *= unit;
       const SteeringResults results =
-          steering.compare_steering(prompt, feature, strengths, generation(run.config));
+          steering.compare_steering(prompt, feature, strengths, steered_generation(run.config));
       const fs::path file = save_steering_analysis(
           results, output_path(run.config, wanted.output_dir), prompt, str("feature_", feature));
       Json texts = Json::object();
@@ -209,6 +202,11 @@ void steer(Run& run) {
           {{"prompt", prompt}, {"feature", feature}, {"results", texts}, {"file", file.string()}});
       const std::string name = str("feature ", feature, title.empty() ? "" : " “" + title + "”");
       run.report.steering.push_back({prompt, name, results});
+      if (!by_max) continue;
+      auto& shown = run.report.steering.back().texts;
+      for (std::size_t i = 0; i < shown.size() && i < wanted.strengths.size(); ++i) {
+        if (wanted.strengths[i] != 0.0) shown[i].first = str(wanted.strengths[i], " × its maximum");
+      }
     }
   }
   run.result["steer"] = comparisons;
@@ -217,10 +215,10 @@ void steer(Run& run) {
 void run_all(const Globals& globals, bool resume) {
   if (globals.config_file.empty()) throw_usage("run: got no configuration; drrik run CONFIG.yaml");
   const Config& config = globals.config;
-  Run run(config, resume);
+  Run run(globals, resume);
   run.model = resolve_model(config.extractor.model.model_name);
-  run.activations = output_path(config, config.extractor.extraction.output_dir).string();
-  run.sae_folder = output_path(config, config.autoencoder.output_dir).string();
+  run.activations = globals.folder("extractor.extraction.output_dir");
+  run.sae_folder = globals.folder("autoencoder.output_dir");
   create_output_dirs(config);
   run.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(run.model));
   run.report.title =
@@ -230,13 +228,21 @@ void run_all(const Globals& globals, bool resume) {
   train(run);
   const auto rows = open_row_source(run.activations);
   evaluate(run, *rows);
-  if (config.visualization.enabled) visualize(run, *rows);
-  if (config.steering.enabled) steer(run);
+  FeatureVisualizer visualizer(*run.sae, *rows, visualizer_options(globals));
+  if (config.visualization.enabled || config.steering.enabled) {
+    run.interesting =
+        interesting_features(visualizer.stats(), load_activation_metadata(run.activations),
+                             *run.tokenizer, config.visualization.top_features);
+  }
+  if (config.visualization.enabled) visualize(run, visualizer);
+  if (config.steering.enabled) steer(run, visualizer);
   run.report.footer =
       str("drrik ", version(), ", ", utc_timestamp(), ", seed ", config.random_seed);
   const fs::path report = fs::path(config.output_dir) / "report.html";
   write_report(run.report, report);
   run.result["report"] = report.string();
+  // What this run was made with; holds no credential.
+  write_file_atomic(fs::path(config.output_dir) / "config.yaml", to_yaml(config));
   emit(globals, run.result, str("report: ", report.string()));
 }
 
@@ -251,6 +257,7 @@ Command run_command() {
             app.add_option("config_file", globals.config_file,
                            "YAML file of settings (or --config)")
                 ->type_name("CONFIG.yaml");
+            add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
             app.add_flag("--resume", *resume, "Go on with an extraction or training cut short");
             return [&globals, resume] { run_all(globals, *resume); };
           }};

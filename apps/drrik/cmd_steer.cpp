@@ -12,25 +12,12 @@ namespace {
 
 struct Flags {
   SteerFlags where;
-  SamplingFlags sampling;
   std::string prompt;
   std::vector<std::int64_t> features;
   std::vector<double> strengths;
   std::optional<std::string> compare;
   std::string output;
 };
-
-SteeredGeneration generation(const Globals& globals, const Flags& flags) {
-  const SamplingOptions sampling = flags.sampling.with_seed(globals);
-  SteeredGeneration options;
-  options.max_new_tokens = sampling.max_new_tokens;
-  options.temperature = sampling.temperature;
-  options.top_p = sampling.top_p;
-  options.top_k = sampling.top_k;
-  options.repetition_penalty = sampling.repetition_penalty;
-  options.seed = sampling.seed;
-  return options;
-}
 
 void save(const Flags& flags, const SteeringResults& results, const std::string& label,
           Json& json) {
@@ -46,7 +33,7 @@ void compare(const Globals& globals, const Flags& flags, const SaeSteering& stee
   const std::int64_t feature = flags.features[0];
   const SteeringResults results =
       steering.compare_steering(flags.prompt, feature, parse_doubles(*flags.compare, "--compare"),
-                                generation(globals, flags));
+                                steered_generation(globals.config));
   Json json{{"prompt", flags.prompt}, {"feature", feature}, {"results", Json::object()}};
   std::string text;
   for (const auto& [label, written] : results) {
@@ -58,21 +45,35 @@ void compare(const Globals& globals, const Flags& flags, const SaeSteering& stee
 }
 
 void steer(const Globals& globals, const Flags& flags, const SaeSteering& steering) {
-  SteeredGeneration options = generation(globals, flags);
+  SteeredGeneration options = steered_generation(globals.config);
   options.feature_indices = flags.features;
   options.strengths = flags.strengths;
-  if (!globals.json) {
-    std::cout << flags.prompt << std::flush;
-    options.on_text = [](std::string_view piece) { std::cout << piece << std::flush; };
-  }
+  // With the first piece, so that what is refused prints nothing.
+  bool begun = false;
+  const auto show = [&](std::string_view piece) {
+    if (!begun) std::cout << flags.prompt;
+    begun = true;
+    std::cout << piece << std::flush;
+  };
+  if (!globals.json) options.on_text = show;
   const SteeredText written = steering.generate(flags.prompt, options);
+  if (!globals.json) show("");
+  if (options.strengths.empty()) options.strengths.assign(flags.features.size(), 1.0);
   Json json{{"prompt", flags.prompt},
             {"text", written.text},
             {"continuation", written.continuation},
             {"features", flags.features},
-            {"strengths", flags.strengths},
+            {"strengths", options.strengths},
             {"finish", finish_name(written.generated.finish)}};
-  save(flags, {{"steered", written.text}}, "", json);
+  if (!flags.output.empty()) {
+    std::vector<std::string> added;
+    for (std::size_t i = 0; i < flags.features.size(); ++i) {
+      added.push_back(str("feature_", flags.features[i], "_strength_", options.strengths[i]));
+    }
+    const std::string label = added.empty() ? "baseline" : join(added);
+    const std::string name = flags.features.size() == 1 ? str("feature_", flags.features[0]) : "";
+    save(flags, {{label, written.text}}, name, json);
+  }
   if (globals.json) {
     emit(globals, json, "");
   } else {
@@ -90,7 +91,7 @@ Command steer_command() {
           "--feature 12 --compare 0,1,2,3,5 --output steering\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
-            flags->where.add(app);
+            flags->where.add(app, globals);
             app.add_option("--prompt", flags->prompt, "Text to continue")->required();
             app.add_option("--feature", flags->features, "A feature to add; may be repeated")
                 ->delimiter(',');
@@ -98,10 +99,10 @@ Command steer_command() {
                            "How much of it, one for each --feature (default 1)")
                 ->delimiter(',');
             app.add_option("--compare", flags->compare, "Strengths to write with, side by side");
-            flags->sampling.add(app);
+            add_sampling_settings(app, globals);
             app.add_option("--output", flags->output, "Folder for the texts")->type_name("DIR");
             return [&globals, flags] {
-              const SaeSteering steering = flags->where.open();
+              const SaeSteering steering = flags->where.open(globals);
               if (flags->compare) {
                 compare(globals, *flags, steering);
               } else {

@@ -4,30 +4,27 @@
 #include <iostream>
 #include <memory>
 
-#include "cli.h"
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/data/source.h"
 #include "drrik/text/tokenizer.h"
+#include "options.h"
 
 namespace drrik::cli {
 namespace {
 
 struct Flags {
-  std::string model;
   std::optional<std::string> text;
   std::string file;
-  DatasetOptions dataset;
-  std::string sample_by = "line";
   bool no_special_tokens = false;
   bool keep_special_tokens = false;
   bool decode = false;
 };
 
 Tokenizer open_tokenizer(const std::string& model) {
-  if (std::filesystem::is_directory(model)) return Tokenizer::from_folder(model);
-  if (std::filesystem::exists(model)) return Tokenizer::from_file(model);
+  std::error_code error;
+  if (std::filesystem::is_regular_file(model, error)) return Tokenizer::from_file(model);
   return Tokenizer::from_folder(resolve_model(model));
 }
 
@@ -57,8 +54,14 @@ std::vector<std::int32_t> read_ids(const std::string& line, const std::string& f
 
 void decode(const Globals& globals, const Flags& flags, const Tokenizer& tokenizer) {
   const auto print = [&](const std::string& line, const std::string& flag) {
+    const std::vector<std::int32_t> ids = read_ids(line, flag);
+    for (const std::int32_t id : ids) {
+      if (id >= tokenizer.vocab_size()) {
+        throw_data(flag, ": token ", id, ", the vocabulary has 0 to ", tokenizer.vocab_size() - 1);
+      }
+    }
     const std::string text =
-        tokenizer.decode(read_ids(line, flag), {.skip_special_tokens = !flags.keep_special_tokens});
+        tokenizer.decode(ids, {.skip_special_tokens = !flags.keep_special_tokens});
     std::cout << (globals.json ? Json(text).dump() : text) << "\n";
   };
   if (flags.text) return print(*flags.text, "--text");
@@ -71,21 +74,23 @@ void decode(const Globals& globals, const Flags& flags, const Tokenizer& tokeniz
 }
 
 void run(const Globals& globals, const Flags& flags) {
-  const int inputs =
-      (flags.text ? 1 : 0) + (flags.file.empty() ? 0 : 1) + (flags.dataset.path.empty() ? 0 : 1);
-  if (inputs != 1)
+  // A text or a file wins over a dataset that only the configuration names.
+  const bool direct = flags.text || !flags.file.empty();
+  const bool dataset = globals.given("extractor.dataset.dataset_name") ||
+                       (!direct && !globals.config.extractor.dataset.dataset_name.empty());
+  const int inputs = (flags.text ? 1 : 0) + (flags.file.empty() ? 0 : 1) + (dataset ? 1 : 0);
+  if (inputs != 1) {
     throw_usage("tokenize: got ", inputs, " of --text, --file, --dataset; wanted one");
-  const Tokenizer tokenizer = open_tokenizer(flags.model);
+  }
+  const Tokenizer tokenizer = open_tokenizer(globals.config.extractor.model.model_name);
   if (flags.decode) {
-    if (!flags.dataset.path.empty()) throw_usage("--decode takes --text or --file, not --dataset");
+    if (dataset) throw_usage("--decode takes --text or --file, not --dataset");
     return decode(globals, flags, tokenizer);
   }
   const EncodeOptions options{.add_special_tokens = !flags.no_special_tokens};
   if (flags.text) return print_ids(tokenizer.encode(*flags.text, options));
   if (!flags.file.empty()) return print_ids(tokenizer.encode(read_file(flags.file), options));
-  DatasetOptions dataset = flags.dataset;
-  dataset.sample_by = parse_sample_by(flags.sample_by);
-  const auto source = open_dataset(dataset);
+  const auto source = open_dataset(dataset_options(globals.config));
   std::vector<std::int32_t> ids;
   while (auto sample = source->next()) {
     check_interrupt("tokenizing");
@@ -98,27 +103,24 @@ void run(const Globals& globals, const Flags& flags) {
 }  // namespace
 
 Command tokenize_command() {
-  return {
-      "tokenize", "Turn texts into token ids, or ids into text",
-      "  drrik tokenize --model assets/demo/model --text \"The old man and the sea\"\n"
-      "  drrik tokenize --model tokenizer.json --file book.txt > ids.json\n"
-      "  drrik tokenize --model tokenizer.json --decode --text \"[12, 7, 99]\"\n",
-      [](CLI::App& app, Globals& globals) -> std::function<void()> {
-        auto flags = std::make_shared<Flags>();
-        app.add_option("--model", flags->model, "Model folder or tokenizer.json")->required();
-        app.add_option("--text", flags->text, "One text (or ids, with --decode)");
-        app.add_option("--file", flags->file, "A file: one text (or an array of ids a line)");
-        app.add_option("--dataset", flags->dataset.path, "A dataset: one array a row");
-        app.add_option("--text-column", flags->dataset.text_column, "Column that holds the text");
-        app.add_option("--num-samples", flags->dataset.num_samples, "At most so many rows");
-        app.add_option("--sample-by", flags->sample_by, "line, paragraph or document (text files)");
-        app.add_flag("--no-special-tokens", flags->no_special_tokens,
-                     "Leave out what the tokenizer adds (<s> and the like)");
-        app.add_flag("--decode", flags->decode, "Turn ids into text");
-        app.add_flag("--keep-special-tokens", flags->keep_special_tokens,
-                     "Show special tokens when decoding");
-        return [&globals, flags] { run(globals, *flags); };
-      }};
+  return {"tokenize", "Turn texts into token ids, or ids into text",
+          "  drrik tokenize --model assets/demo/model --text \"The old man and the sea\"\n"
+          "  drrik tokenize --model tokenizer.json --file book.txt > ids.json\n"
+          "  drrik tokenize --model tokenizer.json --decode --text \"[12, 7, 99]\"\n",
+          [](CLI::App& app, Globals& globals) -> std::function<void()> {
+            auto flags = std::make_shared<Flags>();
+            add_setting(app, globals, "--model", "extractor.model.model_name")
+                ->description("Model folder or tokenizer.json");
+            app.add_option("--text", flags->text, "One text (or ids, with --decode)");
+            app.add_option("--file", flags->file, "A file: one text (or an array of ids a line)");
+            add_dataset_settings(app, globals);
+            app.add_flag("--no-special-tokens", flags->no_special_tokens,
+                         "Leave out what the tokenizer adds (<s> and the like)");
+            app.add_flag("--decode", flags->decode, "Turn ids into text");
+            app.add_flag("--keep-special-tokens", flags->keep_special_tokens,
+                         "Show special tokens when decoding");
+            return [&globals, flags] { run(globals, *flags); };
+          }};
 }
 
 }  // namespace drrik::cli

@@ -1,6 +1,7 @@
 // drrik train: an autoencoder on activations.
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
 #include "drrik/base/error.h"
@@ -31,9 +32,11 @@ Command train_command() {
       "  drrik train --activations acts.npy --expansion 16 --steps 20000 --output sae --resume\n",
       [](CLI::App& app, Globals& globals) -> std::function<void()> {
         auto job = std::make_shared<TrainJob>();
-        app.add_option("--activations", job->activations, "Activation folder or .npy file")
-            ->required();
-        app.add_option("--output", job->output, "Folder of the autoencoder")->required();
+        app.add_option("--activations", job->activations, "Activation folder or .npy file");
+        app.add_option("--output", job->output, "Folder of the autoencoder");
+        app.add_option("--export-pt", job->export_pt,
+                       "Also write the described PyTorch dictionary to this file")
+            ->type_name("FILE.pt");
         add_setting(app, globals, "--arch", "autoencoder.architecture");
         add_setting(app, globals, "--hidden-dim", "autoencoder.hidden_dim");
         add_setting(app, globals, "--expansion", "autoencoder.expansion");
@@ -56,6 +59,13 @@ Command train_command() {
                    "Leave the decoder's columns free");
         return [&globals, job] {
           job->record_steps = globals.json;
+          job->activations = globals.folder_or(job->activations, "--activations",
+                                               "extractor.extraction.output_dir");
+          job->output = globals.folder_or(job->output, "--output", "autoencoder.output_dir");
+          if (std::filesystem::path(job->output).extension() == ".pt") {
+            throw_usage("--output '", job->output,
+                        "' names a folder; --export-pt writes a .pt file beside it");
+          }
           const Trained trained = train_autoencoder(globals.config, *job);
           emit(globals, training_json(trained, job->output), summary(trained, job->output));
         };

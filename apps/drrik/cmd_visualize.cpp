@@ -15,25 +15,22 @@ struct Flags {
 };
 
 void run(const Globals& globals, const Flags& flags) {
-  const LoadedSae loaded = load_sae_with_record(flags.sae);
-  const auto rows = open_row_source(flags.activations);
+  const LoadedSae loaded =
+      load_sae_with_record(globals.folder_or(flags.sae, "--sae", "autoencoder.output_dir"));
+  const std::string activations =
+      globals.folder_or(flags.activations, "--activations", "extractor.extraction.output_dir");
+  const auto rows = open_row_source(activations);
   const Config::Visualization& wanted = globals.config.visualization;
-  FeatureVisualizer visualizer(*loaded.sae, *rows, visualizer_options(globals.config));
-  visualizer.set_labeler(labeler_for(flags.activations));
+  FeatureVisualizer visualizer(*loaded.sae, *rows, visualizer_options(globals));
+  visualizer.set_labeler(labeler_for(activations));
   visualizer.set_training_curves(training_curves(loaded.record.history));
-  std::vector<Figure> figures;
-  if (wanted.features.empty()) {
-    figures = visualizer.save_all(wanted.top_features);
-    figures.push_back(visualizer.plot_decoder_weights({}, wanted.top_features));
-  }
+  std::vector<Figure> figures = visualizer.save_all(wanted.top_features);
+  figures.push_back(visualizer.plot_decoder_weights(wanted.features, wanted.top_features));
   for (const std::int64_t feature : wanted.features) {
     figures.push_back(visualizer.create_feature_dashboard(feature));
     figures.push_back(visualizer.plot_activation_histogram(feature));
     figures.push_back(visualizer.plot_feature_examples(
         feature, {.k = wanted.examples, .max_text_length = wanted.max_text_length}));
-  }
-  if (!wanted.features.empty()) {
-    figures.push_back(visualizer.plot_decoder_weights(wanted.features));
   }
   Json json{{"figures", Json::array()}};
   std::string text;
@@ -53,9 +50,8 @@ Command visualize_command() {
           "figures\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
-            app.add_option("--sae", flags->sae, "Autoencoder: a folder or a .pt file")->required();
-            app.add_option("--activations", flags->activations, "Activation folder or .npy file")
-                ->required();
+            app.add_option("--sae", flags->sae, "Autoencoder: a folder or a .pt file");
+            app.add_option("--activations", flags->activations, "Activation folder or .npy file");
             add_setting(app, globals, "--features", "visualization.features");
             add_setting(app, globals, "--top", "visualization.top_features");
             add_setting(app, globals, "--examples", "visualization.examples");

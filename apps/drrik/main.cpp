@@ -1,7 +1,10 @@
 // The drrik command: parses, fills options, calls the library. The one catch-all of the program
 // maps an error's kind to the exit code.
 
+#include <unistd.h>
+
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <string>
@@ -19,11 +22,11 @@ namespace drrik::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      run_command(),       extract_command(),  train_command(),     eval_command(),
-      encode_command(),    decode_command(),   visualize_command(), features_command(),
-      steer_command(),     generate_command(), tokenize_command(),  logits_command(),
-      hooks_command(),     bench_command(),    data_command(),      info_command(),
-      completion_command()};
+      run_command(),    extract_command(),   train_command(),     eval_command(),
+      encode_command(), decode_command(),    visualize_command(), features_command(),
+      steer_command(),  generate_command(),  tokenize_command(),  logits_command(),
+      hooks_command(),  bench_command(),     data_command(),      info_command(),
+      config_command(), completion_command()};
   return table;
 }
 
@@ -134,7 +137,20 @@ int run(int argc, char** argv) {
   }
 }
 
+// A thread of libgomp that waits for the others spins for milliseconds before it sleeps. Where
+// another program holds one of the cores, that keeps the thread waited for from running, and small
+// steps become a hundred times slower. libgomp reads its environment when it is loaded, so the
+// program starts itself once more with a bound of some 50 microseconds, unless the user chose one.
+void bound_spinning(char** argv) {
+  if (std::getenv("GOMP_SPINCOUNT") != nullptr || std::getenv("OMP_WAIT_POLICY") != nullptr) return;
+  if (setenv("GOMP_SPINCOUNT", "10000", 1) != 0) return;
+  execv("/proc/self/exe", argv);  // where that fails, the run goes on as it is
+}
+
 }  // namespace
 }  // namespace drrik::cli
 
-int main(int argc, char** argv) { return drrik::cli::run(argc, argv); }
+int main(int argc, char** argv) {
+  drrik::cli::bound_spinning(argv);
+  return drrik::cli::run(argc, argv);
+}

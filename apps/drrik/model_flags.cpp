@@ -1,5 +1,7 @@
 #include "model_flags.h"
 
+#include <algorithm>
+
 #include "drrik/base/error.h"
 #include "drrik/tensor/dtype.h"
 
@@ -13,45 +15,45 @@ Compute parse_compute(const std::string& dtype) {
   throw_usage("--dtype: got '", dtype, "', wanted ", join(names), did_you_mean(dtype, names));
 }
 
-void ModelFlags::add(CLI::App& app, bool required) {
-  app.add_option("--model", model, "Model folder in HuggingFace layout")->required(required);
-  app.add_option("--dtype", dtype, "Precision of the products: float32, bfloat16 or float16")
-      ->capture_default_str();
+void add_model_settings(CLI::App& app, Globals& globals) {
+  add_setting(app, globals, "--model", "extractor.model.model_name");
+  add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
 }
 
-Model ModelFlags::load(ModelOptions options) const {
-  options.compute = parse_compute(dtype);
-  return Model::load(resolve_model(model), options);
+Model load_model(const Config& config, ModelOptions options) {
+  options.compute = parse_compute(config.extractor.model.torch_dtype);
+  return Model::load(resolve_model(config.extractor.model.model_name), options);
 }
 
-SamplingOptions described_sampling() {
-  SamplingOptions options;
-  options.temperature = 0.8;
-  options.top_p = 0.9;
-  return options;
+void add_sampling_settings(CLI::App& app, Globals& globals) {
+  add_setting(app, globals, "--max-new-tokens", "steering.max_new_tokens");
+  add_setting(app, globals, "--temperature", "steering.temperature");
+  add_setting(app, globals, "--top-p", "steering.top_p");
+  add_setting(app, globals, "--top-k", "steering.top_k");
+  add_setting(app, globals, "--repetition-penalty", "steering.repetition_penalty");
 }
 
-void SamplingFlags::add(CLI::App& app) {
-  app.add_option("--max-new-tokens", options.max_new_tokens, "Tokens to write at most")
-      ->capture_default_str();
-  app.add_option("--temperature", options.temperature, "0 is greedy")->capture_default_str();
-  app.add_option("--top-p", options.top_p, "Nucleus; 1 is off")->capture_default_str();
-  app.add_option("--top-k", options.top_k, "Keep so many tokens; 0 is off")->capture_default_str();
-  app.add_option("--repetition-penalty", options.repetition_penalty, "1 is off")
-      ->capture_default_str();
-}
-
-SamplingOptions SamplingFlags::with_seed(const Globals& globals) const {
-  SamplingOptions result = options;
-  result.seed = globals.seed();
-  result.validate();
-  return result;
+SamplingOptions sampling_options(const Config& config) {
+  const Config::Steering& from = config.steering;
+  SamplingOptions to;
+  to.max_new_tokens = from.max_new_tokens;
+  to.temperature = from.temperature;
+  to.top_p = from.top_p;
+  to.top_k = from.top_k;
+  to.repetition_penalty = from.repetition_penalty;
+  to.seed = static_cast<std::uint64_t>(config.random_seed);
+  to.validate();
+  return to;
 }
 
 TokenBatch token_batch(const std::string& tokens) {
   TokenBatch batch;
   std::vector<std::int32_t> ids;
-  for (const std::int64_t id : parse_integers(tokens, "--tokens")) {
+  // As `drrik tokenize` prints them, or bare.
+  std::string text = tokens;
+  std::ranges::replace_if(
+      text, [](char c) { return c == '[' || c == ']'; }, ' ');
+  for (const std::int64_t id : parse_integers(text, "--tokens")) {
     if (id < 0 || id > INT32_MAX) throw_usage("--tokens: ", id, " is not a token id");
     ids.push_back(static_cast<std::int32_t>(id));
   }

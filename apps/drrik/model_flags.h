@@ -13,21 +13,15 @@ namespace drrik::cli {
 /// Throws Error(usage) otherwise.
 Compute parse_compute(const std::string& dtype);
 
-struct ModelFlags {
-  std::string model;
-  std::string dtype = "float32";
-  void add(CLI::App& app, bool required = true);
-  Model load(ModelOptions options = {}) const;
-};
+/// --model and --dtype, which set options of the configuration.
+void add_model_settings(CLI::App& app, Globals& globals);
+/// The model that the configuration names. Throws Error(usage) when it names none.
+Model load_model(const Config& config, ModelOptions options = {});
 
-/// The description's defaults: temperature 0.8, top-p 0.9, 50 tokens.
-SamplingOptions described_sampling();
-
-struct SamplingFlags {
-  SamplingOptions options = described_sampling();
-  void add(CLI::App& app);
-  SamplingOptions with_seed(const Globals& globals) const;
-};
+/// --max-new-tokens, --temperature, …: the options of `steering`, which start at the description's
+/// values (temperature 0.8, top-p 0.9, 50 tokens).
+void add_sampling_settings(CLI::App& app, Globals& globals);
+SamplingOptions sampling_options(const Config& config);
 
 /// Ids of --tokens as one sequence.
 TokenBatch token_batch(const std::string& tokens);

@@ -13,10 +13,22 @@ DType dtype_option(const std::string& name, const char* option) {
 
 }  // namespace
 
-ExtractorOptions extractor_options(const Config& config) {
-  const Config::Extractor& from = config.extractor;
+DatasetOptions dataset_options(const Config& config) {
+  const Config::Dataset& from = config.extractor.dataset;
+  if (from.dataset_name.empty()) throw_usage("no dataset given; --dataset names one");
+  DatasetOptions to;
+  to.path = from.dataset_name;
+  to.config = from.dataset_config;
+  to.split = from.split;
+  to.text_column = from.text_column;
+  to.sample_by = parse_sample_by(from.sample_by);
+  to.num_samples = from.num_samples.value_or(-1);
+  return to;
+}
+
+ExtractorOptions extractor_options(const Globals& globals) {
+  const Config::Extractor& from = globals.config.extractor;
   ExtractorOptions to;
-  if (from.model.model_name.empty()) throw_usage("no model given; --model FOLDER names one");
   if (from.dataset.dataset_name.empty()) throw_usage("no dataset given; --dataset names one");
   to.model.model_name = resolve_model(from.model.model_name);
   to.model.revision = from.model.revision;
@@ -29,25 +41,31 @@ ExtractorOptions extractor_options(const Config& config) {
   to.dataset.num_samples = from.dataset.num_samples.value_or(-1);
   to.dataset.text_column = from.dataset.text_column;
   to.dataset.max_length = from.dataset.max_length;
+  to.dataset.add_special_tokens = from.dataset.add_special_tokens;
   to.dataset.sample_by = parse_sample_by(from.dataset.sample_by);
   to.extraction.mlp_layers = from.extraction.mlp_layers;
   to.extraction.hook = parse_hook(from.extraction.hook);
   to.extraction.positions = parse_positions(from.extraction.positions);
   to.extraction.batch_size = from.extraction.batch_size;
+  to.extraction.max_batch_tokens = from.extraction.max_batch_tokens;
   to.extraction.store_dtype = dtype_option(from.extraction.store_dtype, "--store-dtype");
-  to.extraction.output_dir = output_path(config, from.extraction.output_dir).string();
+  to.extraction.output_dir = globals.folder("extractor.extraction.output_dir");
   to.validate();
   return to;
 }
 
-void add_extract_settings(CLI::App& app, Globals& globals) {
-  add_setting(app, globals, "--model", "extractor.model.model_name");
+void add_dataset_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--dataset", "extractor.dataset.dataset_name");
   add_setting(app, globals, "--dataset-config", "extractor.dataset.dataset_config");
   add_setting(app, globals, "--split", "extractor.dataset.split");
   add_setting(app, globals, "--text-column", "extractor.dataset.text_column");
   add_setting(app, globals, "--sample-by", "extractor.dataset.sample_by");
   add_setting(app, globals, "--num-samples", "extractor.dataset.num_samples");
+}
+
+void add_extract_settings(CLI::App& app, Globals& globals) {
+  add_setting(app, globals, "--model", "extractor.model.model_name");
+  add_dataset_settings(app, globals);
   add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
   add_setting(app, globals, "--layers", "extractor.extraction.mlp_layers");
   add_setting(app, globals, "--hook", "extractor.extraction.hook");

@@ -11,7 +11,13 @@
 
 namespace drrik::cli {
 
-ExtractorOptions extractor_options(const Config& config);
+ExtractorOptions extractor_options(const Globals& globals);
+
+/// What --dataset and its companions name. Throws Error(usage) when no dataset is given.
+DatasetOptions dataset_options(const Config& config);
+
+/// --dataset, --dataset-config, --split, --text-column, --sample-by, --num-samples.
+void add_dataset_settings(CLI::App& app, Globals& globals);
 
 /// --model, --dataset, … of everything that runs a model over a dataset.
 void add_extract_settings(CLI::App& app, Globals& globals);

@@ -20,9 +20,10 @@ namespace drrik::cli {
 struct TrainJob {
   std::string activations;  ///< Folder or .npy.
   std::string output;       ///< Autoencoder's folder.
-  std::string init;         ///< Weights to start from; empty: random.
+  std::string init = {};    ///< Weights to start from; empty: random.
   bool resume = false;
-  bool record_steps = false;  ///< Keep every step's loss for the result.
+  std::string export_pt = {};  ///< Also written as the described PyTorch file; empty: not.
+  bool record_steps = false;   ///< Keep every step's loss for the result.
 };
 
 struct Trained {
@@ -51,7 +52,7 @@ std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
 /// tokenizer is at hand. "row N" for a bare .npy file.
 RowLabeler labeler_for(const std::string& activations);
 
-VisualizerOptions visualizer_options(const Config& config);
+VisualizerOptions visualizer_options(const Globals& globals);
 TrainingCurves training_curves(const SaeHistory& history);
 
 }  // namespace drrik::cli

@@ -2,22 +2,30 @@
 // Flags of the subcommands that use a trained autoencoder.
 
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "drrik/sae/sae.h"
+#include "drrik/sae/io.h"
 #include "drrik/steer/steering.h"
 #include "model_flags.h"
 
 namespace drrik::cli {
 
+/// The hook an autoencoder belongs to: what the flags say, else what it records, else mlp_out.
+/// Warns where a flag contradicts the record; throws Error(usage) when nothing names the layer.
+Hook hook_of(const std::optional<std::int64_t>& layer, const std::string& hook,
+             const SaeRecord& record);
+
+/// How to write, by the configuration's `steering` group and seed.
+SteeredGeneration steered_generation(const Config& config);
+
 /// --sae, --model, --layer, --hook, --dtype: a model with an autoencoder at one of its hooks.
 struct SteerFlags {
   std::string sae;
-  ModelFlags model;
-  std::int64_t layer = 0;
-  std::string hook = "mlp_out";
-  void add(CLI::App& app);
-  SaeSteering open() const;
+  std::optional<std::int64_t> layer;
+  std::string hook;
+  void add(CLI::App& app, Globals& globals);
+  SaeSteering open(const Globals& globals) const;
 };
 
 }  // namespace drrik::cli

@@ -1,15 +1,16 @@
 // The command-line contract: every subcommand, its help, its output forms.
 
 #include "cli/command.h"
+#include "drrik/base/file.h"
 #include "io/json.h"
 
 namespace drrik::cli_test {
 namespace {
 
 const std::vector<std::string> kSubcommands = {
-    "run",       "extract",  "train", "eval",     "encode",    "decode",
-    "visualize", "features", "steer", "generate", "tokenize",  "logits",
-    "hooks",     "bench",    "data",  "info",     "completion"};
+    "run",       "extract",  "train", "eval",     "encode",   "decode",
+    "visualize", "features", "steer", "generate", "tokenize", "logits",
+    "hooks",     "bench",    "data",  "info",     "config",   "completion"};
 
 class Contract : public CommandTest {};
 
@@ -60,6 +61,67 @@ TEST_F(Contract, TokenizeGoesBothWays) {
   const Result rows =
       run_ok({"tokenize", "--model", demo_model(), "--dataset", path("rows.jsonl")});
   EXPECT_EQ(std::count(rows.out.begin(), rows.out.end(), '\n'), 2);
+}
+
+TEST_F(Contract, TokensAreTakenAsTokenizePrintsThem) {
+  run_ok({"logits", "--model", demo_model(), "--tokens", "[1, 2, 3]", "--output", path("a.npy")});
+  run_ok({"logits", "--model", demo_model(), "--tokens", "1 2 3", "--output", path("b.npy")});
+  EXPECT_EQ(read_file(folder_ / "a.npy"), read_file(folder_ / "b.npy"));
+  const Result beyond =
+      run({"tokenize", "--model", demo_model(), "--decode", "--text", "[1, 999999]"});
+  EXPECT_EQ(beyond.exit_code, 3) << beyond.err;
+}
+
+TEST_F(Contract, SplitsChooseFilesOfAFolder) {
+  std::filesystem::create_directory(folder_ / "data");
+  write("data/train.jsonl", "{\"text\": \"a\"}\n");
+  write("data/test.jsonl", "{\"text\": \"b\"}\n");
+  EXPECT_EQ(run_ok({"data", "--dataset", path("data")}).out, "{\"text\":\"a\"}\n");
+  EXPECT_EQ(run_ok({"data", "--dataset", path("data"), "--split", "test"}).out,
+            "{\"text\":\"b\"}\n");
+  EXPECT_EQ(run({"data", "--dataset", path("data"), "--split", "bogus"}).exit_code, 3);
+}
+
+// Defaults, then --config, then the environment, then flags: for options that any subcommand takes.
+TEST_F(Contract, SettingsComeFromFileEnvironmentAndFlags) {
+  write("c.yaml", "extractor:\n  model: {model_name: " + demo_model() +
+                      "}\n  dataset: {dataset_name: " + demo_text() +
+                      ", num_samples: 3}\n  extraction: {mlp_layers: [1], positions: first, "
+                      "output_dir: from-file}\noutput_dir: " +
+                      path("base") + "\n");
+  const auto rows_of = [&](const std::vector<std::string>& more,
+                           const std::vector<std::string>& environment) {
+    std::vector<std::string> args = {"extract", "--config", path("c.yaml"), "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    const Result result = run(args, environment);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse_json(result.out, "output");
+  };
+  Json made = rows_of({}, {});
+  EXPECT_EQ(made.at("rows").get<int>(), 3);
+  EXPECT_EQ(made.at("output").get<std::string>(), path("base") + "/from-file");
+  made = rows_of({"--output", path("flag")}, {"DRIK_EXTRACTOR__DATASET__NUM_SAMPLES=2"});
+  EXPECT_EQ(made.at("rows").get<int>(), 2);
+  EXPECT_EQ(made.at("output").get<std::string>(), path("flag"));
+  made = rows_of({"--num-samples", "1"}, {"DRIK_EXTRACTOR__DATASET__NUM_SAMPLES=2"});
+  EXPECT_EQ(made.at("rows").get<int>(), 1);
+  // First positions are the BOS of every text, unless the template is left out.
+  const auto ids = [&](const std::string& folder) {
+    return read_json_file(folder + "/metadata.json").dump();
+  };
+  run_ok({"extract", "--config", path("c.yaml"), "--output", path("with")});
+  write("n.yaml", "extractor: {dataset: {add_special_tokens: false}}\n");
+  run({"extract", "--config", path("n.yaml"), "--model", demo_model(), "--dataset", demo_text(),
+       "--layers", "1", "--positions", "first", "--num-samples", "3", "--output", path("without")});
+  EXPECT_NE(ids(path("with")), ids(path("without")));
+  EXPECT_NE(read_file(folder_ / "with/activations.npy"),
+            read_file(folder_ / "without/activations.npy"));
+  EXPECT_EQ(
+      run_ok({"generate", "--config", path("c.yaml"), "--prompt", "The", "--max-new-tokens", "2"})
+          .out.rfind("The", 0),
+      0U);
+  EXPECT_EQ(run_ok({"data", "--config", path("c.yaml"), "--num-samples", "1"}).out,
+            run_ok({"data", "--dataset", demo_text(), "--num-samples", "1"}).out);
 }
 
 TEST_F(Contract, DataPrintsRowsAsJsonLines) {

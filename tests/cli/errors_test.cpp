@@ -35,8 +35,14 @@ TEST_F(Errors, ALayerThatDoesNotExist) {
 }
 
 TEST_F(Errors, ModelFolderThatIsNone) {
-  expect({"generate", "--model", path("absent"), "--prompt", "x"}, 2, "absent");
-  expect({"generate", "--model", "org/name", "--prompt", "x"}, 2, "org/name");
+  expect({"generate", "--model", path("absent"), "--prompt", "x"}, 4, "absent");
+  expect({"generate", "--model", "org/name", "--prompt", "x"}, 4, "org/name");
+  expect({"generate", "--model", demo_text(), "--prompt", "x"}, 2, "is a file");
+  expect({"generate", "--prompt", "x"}, 2, "--model");
+  for (const std::string& name : {std::string(300, 'n'), path(std::string(300, 'n'))}) {
+    expect({"info", name}, 4, "nnn");
+    expect({"tokenize", "--model", name, "--text", "x"}, 4, "nnn");
+  }
   std::filesystem::create_directory(folder_ / "empty");
   const Result result = run({"generate", "--model", path("empty"), "--prompt", "x"});
   EXPECT_TRUE(result.exit_code == 3 || result.exit_code == 4) << result.err;
@@ -45,7 +51,9 @@ TEST_F(Errors, ModelFolderThatIsNone) {
 }
 
 TEST_F(Errors, DatasetsThatCannotServe) {
-  expect({"data", "--dataset", path("absent.jsonl")}, 2, "absent.jsonl");
+  expect({"data", "--dataset", path("absent.jsonl")}, 4, "absent.jsonl");
+  expect({"data", "--dataset", path("*.none")}, 4, "no file matches");
+  expect({"data", "--dataset", demo_text(), "--dataset-config", "en"}, 2, "'en'");
   write("bad.jsonl", "{\"text\": \"fine\"}\n{\"text\": \n");
   const Result bad = run({"data", "--dataset", path("bad.jsonl")});
   EXPECT_EQ(bad.exit_code, 3) << bad.err;
@@ -75,6 +83,11 @@ TEST_F(Errors, ConfigFilesAreChecked) {
   expect(
       {"train", "--config", path("c.yaml"), "--activations", path("x.npy"), "--output", path("o")},
       2, "hidden_dim");
+}
+
+TEST_F(Errors, RefusedPromptsPrintNothing) {
+  expect({"generate", "--model", demo_model(), "--prompt", "x", "--temperature", "-1"}, 2,
+         "temperature");
 }
 
 TEST_F(Errors, TokensNeverReachOutput) {

@@ -7,6 +7,7 @@
 
 #include "cli/command.h"
 #include "drrik/io/npy.h"
+#include "drrik/io/safetensors.h"
 #include "drrik/sae/sae.h"
 #include "io/json.h"
 
@@ -142,6 +143,57 @@ TEST_F(Pipeline, RunDoesItAllFromOneFile) {
   EXPECT_TRUE(fs::exists(folder_ / "out/activations/metadata.json"));
   EXPECT_TRUE(fs::exists(folder_ / "out/sae/cfg.json"));
   EXPECT_TRUE(fs::exists(folder_ / "out/figures/feature_density.png"));
+}
+
+TEST_F(Pipeline, FinishedRunsAreNotTakenForOtherSettings) {
+  extract("acts");
+  train("acts", "sae");
+  const std::vector<std::string> same = {
+      "train", "--activations", path("acts"), "--output",     path("sae"), "--hidden-dim",
+      "128",   "--steps",       "60",         "--batch-size", "64",        "--learning-rate",
+      "0.001", "--resume"};
+  run_ok(same);
+  auto other = same;
+  other[6] = "256";
+  const Result refused = run(other);
+  EXPECT_EQ(refused.exit_code, 2) << refused.err;
+  EXPECT_NE(refused.err.find("hidden_dim 128, wanted 256"), std::string::npos) << refused.err;
+}
+
+TEST_F(Pipeline, WeightsToStartFromKeepTheirBias) {
+  extract("acts");
+  train("acts", "sae");
+  const Tensor trained =
+      SafetensorsFile::open(folder_ / "sae/sae_weights.safetensors").get("b_dec");
+  // A learning rate of next to nothing leaves what training started from.
+  for (const char* init : {"sae", "sae/sae_weights.safetensors", "sae.pt"}) {
+    if (std::string(init) == "sae.pt") {
+      run_ok({"train", "--activations", path("acts"), "--output", path("again"), "--init",
+              path("sae"), "--steps", "1", "--learning-rate", "1e-12", "--export-pt",
+              path("sae.pt")});
+    }
+    run_ok({"train", "--activations", path("acts"), "--output", path("next"), "--init", path(init),
+            "--steps", "1", "--learning-rate", "1e-12"});
+    const Tensor bias =
+        SafetensorsFile::open(folder_ / "next/sae_weights.safetensors").get("b_dec");
+    for (std::size_t i = 0; i < bias.data<float>().size(); ++i) {
+      // One step of Adam moves a weight by the learning rate.
+      EXPECT_NEAR(bias.data<float>()[i], trained.data<float>()[i], 1e-6) << init;
+    }
+  }
+}
+
+TEST_F(Pipeline, FeaturesAreSoughtWhereTheAutoencoderBelongs) {
+  extract("acts");
+  train("acts", "sae");
+  const std::vector<std::string> bare = {"features",   "--sae",  path("sae"),        "--model",
+                                         demo_model(), "--text", "The sea was calm."};
+  auto with = bare;
+  with.insert(with.end(), {"--layer", "1", "--hook", "mlp_out"});
+  EXPECT_EQ(run_ok(bare).out, run_ok(with).out);
+  auto elsewhere = bare;
+  elsewhere.insert(elsewhere.end(), {"--layer", "2"});
+  EXPECT_NE(run_ok(elsewhere).err.find("trained on mlp_out of layer 1"), std::string::npos);
 }
 
 }  // namespace
