@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <system_error>
 
 #include "drrik/base/error.h"
@@ -16,6 +18,7 @@ namespace drrik {
 namespace {
 
 constexpr std::size_t kWriteBuffer = 1 << 20;
+constexpr int kMaxLinks = 40;  // as Linux
 
 std::string reason() { return std::error_code(errno, std::generic_category()).message(); }
 
@@ -40,6 +43,38 @@ void write_all(int fd, const std::byte* data, std::size_t size, std::int64_t off
     size -= static_cast<std::size_t>(n);
     if (offset >= 0) offset += n;
   }
+}
+
+std::optional<int> descriptor_number(const std::string& name) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  if (name.empty() || name.size() > 9 || !std::all_of(name.begin(), name.end(), digit)) {
+    return std::nullopt;
+  }
+  return std::stoi(name);
+}
+
+struct Target {
+  std::filesystem::path path;
+  std::optional<int> descriptor;  // one of ours: /dev/stdout, /dev/fd/N
+};
+
+// Follows the links of the last component one by one, since what they lead to may not exist yet.
+// The links in /proc/self/fd have no names behind them: a pipe's reads "pipe:[1234]".
+Target follow_links(const std::filesystem::path& from) {
+  std::error_code error;
+  const auto own = std::filesystem::canonical("/proc/self/fd", error);
+  std::filesystem::path path = from;
+  for (int i = 0; i < kMaxLinks; ++i) {
+    const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
+    const auto number = descriptor_number(path.filename().string());
+    if (number && !own.empty() && std::filesystem::canonical(parent, error) == own) {
+      return {path, number};
+    }
+    const auto next = std::filesystem::read_symlink(path, error);
+    if (error) return {path, std::nullopt};
+    path = parent / next;
+  }
+  throw_io("cannot create '", from.string(), "': more than ", kMaxLinks, " symbolic links");
 }
 
 }  // namespace
@@ -106,17 +141,44 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   static std::atomic<unsigned> counter{0};
-  if (path_.has_parent_path()) create_folders(path_.parent_path());
-  temporary_ = path_;
+  if (!path_.has_filename()) throw_io("'", path_.string(), "' names no file");
+  const Target target = follow_links(path_);
+  if (target.descriptor) {
+    // A copy rather than a second opening, which would begin at the start of the file.
+    open_in_place(UniqueFd(::fcntl(*target.descriptor, F_DUPFD_CLOEXEC, 0)));
+    return;
+  }
+  struct stat status {};
+  if (::stat(target.path.c_str(), &status) == 0 && !S_ISREG(status.st_mode)) {
+    if (S_ISDIR(status.st_mode)) throw_io("'", path_.string(), "' is a folder, wanted a file");
+    open_in_place(UniqueFd(::open(target.path.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY)));
+    return;
+  }
+  target_ = target.path;
+  if (target_.has_parent_path()) create_folders(target_.parent_path());
+  temporary_ = target_;
   temporary_ += str(".tmp-", getpid(), "-", counter++);
   fd_ = UniqueFd(::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
   if (fd_.get() < 0) throw_io("cannot create '", path_.string(), "': ", reason());
 }
 
+void AtomicFile::open_in_place(UniqueFd fd) {
+  const int flags = fd.get() < 0 ? -1 : ::fcntl(fd.get(), F_GETFL);
+  if (flags < 0) throw_io("cannot write '", path_.string(), "': ", reason());
+  if ((flags & O_ACCMODE) == O_RDONLY) {
+    throw_io("cannot write '", path_.string(), "': it is open for reading only");
+  }
+  // pwrite() to a file opened for appending appends, whatever the place.
+  start_ = (flags & O_APPEND) != 0 ? -1 : ::lseek(fd.get(), 0, SEEK_CUR);
+  fd_ = std::move(fd);
+}
+
 AtomicFile::AtomicFile(AtomicFile&& other) noexcept
     : path_(std::move(other.path_)),
+      target_(std::move(other.target_)),
       temporary_(std::move(other.temporary_)),
       fd_(std::move(other.fd_)),
+      start_(other.start_),
       size_(other.size_),
       buffer_(std::move(other.buffer_)) {
   other.temporary_.clear();
@@ -141,8 +203,13 @@ void AtomicFile::write(std::string_view text) {
 }
 
 void AtomicFile::write_at(std::uint64_t offset, std::span<const std::byte> bytes) {
+  if (!can_seek()) {
+    throw_io("what was written to '", path_.string(),
+             "' cannot be rewritten (a pipe or a terminal?); name a file");
+  }
   flush();
-  write_all(fd_.get(), bytes.data(), bytes.size(), static_cast<std::int64_t>(offset), path_);
+  write_all(fd_.get(), bytes.data(), bytes.size(), start_ + static_cast<std::int64_t>(offset),
+            path_);
 }
 
 void AtomicFile::flush() {
@@ -154,8 +221,12 @@ void AtomicFile::flush() {
 
 void AtomicFile::commit() {
   flush();
-  if (fsync(fd_.get()) != 0) throw_io("cannot write '", path_.string(), "': ", reason());
-  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  const bool in_place = target_.empty();
+  // EINVAL: a pipe or a device has nothing to flush.
+  if (fsync(fd_.get()) != 0 && !(in_place && errno == EINVAL)) {
+    throw_io("cannot write '", path_.string(), "': ", reason());
+  }
+  if (!in_place && ::rename(temporary_.c_str(), target_.c_str()) != 0) {
     throw_io("cannot rename to '", path_.string(), "': ", reason());
   }
   temporary_.clear();
@@ -176,8 +247,9 @@ void write_file_atomic(const std::filesystem::path& path, std::span<const std::b
 
 void create_folders(const std::filesystem::path& path) {
   std::error_code error;
+  std::error_code ignored;
   std::filesystem::create_directories(path, error);
-  if (error || !std::filesystem::is_directory(path)) {
+  if (error || !std::filesystem::is_directory(path, ignored)) {
     throw_io("cannot create folder '", path.string(),
              "': ", error ? error.message() : "a file of that name exists");
   }

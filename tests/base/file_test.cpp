@@ -1,10 +1,15 @@
 #include "drrik/base/file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <csignal>
+#include <functional>
+#include <thread>
 
 #include "drrik/base/error.h"
 
@@ -22,6 +27,15 @@ class Files : public testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
   std::size_t entries() const {
     return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), {}));
+  }
+  static void expect_io(const std::string& part, const std::function<void()>& f) {
+    try {
+      f();
+      ADD_FAILURE() << "no error, wanted one with '" << part << "'";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kIo) << error.what();
+      EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
+    }
   }
   fs::path folder_;
   static inline int counter_ = 0;
@@ -73,6 +87,132 @@ TEST_F(Files, FullDiskIsAnIoErrorAndKeepsTheOldFile) {
   std::signal(SIGXFSZ, handler);
   EXPECT_EQ(read_file(path), "old");
   EXPECT_EQ(entries(), 1U);
+}
+
+TEST_F(Files, LinksAreKeptAndTheirTargetIsWritten) {
+  write_file_atomic(folder_ / "real" / "a.txt", "old");
+  fs::create_symlink("real/a.txt", folder_ / "link");
+  fs::create_symlink(folder_ / "link", folder_ / "second");
+  fs::create_symlink("real/new.txt", folder_ / "dangling");
+  write_file_atomic(folder_ / "second", "new");
+  write_file_atomic(folder_ / "dangling", "made");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "second"));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "dangling"));
+  EXPECT_FALSE(fs::is_symlink(folder_ / "real" / "a.txt"));
+  EXPECT_EQ(read_file(folder_ / "real" / "a.txt"), "new");
+  EXPECT_EQ(read_file(folder_ / "real" / "new.txt"), "made");
+  fs::create_symlink("b", folder_ / "a");
+  fs::create_symlink("a", folder_ / "b");
+  expect_io("symbolic links", [&] { AtomicFile file(folder_ / "a"); });
+}
+
+TEST_F(Files, FoldersAndNamelessPathsAreRefusedAtOnce) {
+  fs::create_directory(folder_ / "sub");
+  fs::create_symlink("sub", folder_ / "link");
+  expect_io("is a folder", [&] { AtomicFile file(folder_ / "sub"); });
+  expect_io("is a folder", [&] { AtomicFile file(folder_ / "link"); });
+  expect_io("names no file", [&] { AtomicFile file(folder_ / "absent" / ""); });
+  expect_io("names no file", [] { AtomicFile file(""); });
+  EXPECT_FALSE(fs::exists(folder_ / "absent"));
+}
+
+// What a reader of `path` gets until the writers have gone.
+std::string read_all(const fs::path& path) {
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n = 0; (n = ::read(fd, buffer, sizeof buffer)) > 0;) {
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  ::close(fd);
+  return text;
+}
+
+TEST_F(Files, PipesAreWrittenInPlace) {
+  const fs::path path = folder_ / "pipe";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  std::string got;
+  // Before the change the pipe was replaced and the reader would wait for ever: open both ends.
+  const int keep = ::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK);
+  std::thread reader([&] { got = read_all(path); });
+  {
+    AtomicFile file(path);
+    EXPECT_FALSE(file.can_seek());
+    file.write("hello ");
+    file.write(std::string(3 << 20, 'x'));
+    const std::string patch = "HELLO";
+    expect_io("cannot be rewritten",
+              [&] { file.write_at(0, std::as_bytes(std::span(patch.data(), patch.size()))); });
+    file.commit();
+  }
+  ::close(keep);
+  reader.join();
+  EXPECT_TRUE(fs::is_fifo(path));
+  EXPECT_EQ(entries(), 1U);
+  EXPECT_EQ(got.size(), 6U + (3U << 20));
+  EXPECT_EQ(got.substr(0, 7), "hello x");
+}
+
+TEST_F(Files, DevicesAreWrittenInPlace) {
+  // Copies of /dev/null and /dev/full, so that a mistake costs nothing.
+  const fs::path null = folder_ / "null";
+  const fs::path full = folder_ / "full";
+  if (mknod(null.c_str(), S_IFCHR | 0666, makedev(1, 3)) != 0 ||
+      mknod(full.c_str(), S_IFCHR | 0666, makedev(1, 7)) != 0) {
+    GTEST_SKIP() << "SKIPPED: only root can make device nodes";
+  }
+  const int probe = ::open(null.c_str(), O_WRONLY | O_CLOEXEC);
+  if (probe < 0) GTEST_SKIP() << "SKIPPED: devices cannot be opened in " << folder_;
+  ::close(probe);
+  fs::create_symlink("null", folder_ / "link");
+  write_file_atomic(null, "gone");
+  write_file_atomic(folder_ / "link", "gone");
+  expect_io("cannot write", [&] { write_file_atomic(full, "no room"); });
+  EXPECT_TRUE(fs::is_character_file(fs::symlink_status(null)));
+  EXPECT_TRUE(fs::is_character_file(fs::symlink_status(full)));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(entries(), 3U);
+}
+
+// /dev/stdout is a link to such a name. The descriptor itself is written: a second opening of its
+// file would start at 0 and write over what others put there.
+TEST_F(Files, OwnDescriptorsAreWrittenWhereTheyStand) {
+  const fs::path path = folder_ / "log";
+  const std::string patch = "NEW";
+  const auto patch_bytes = std::as_bytes(std::span(patch.data(), patch.size()));
+  for (const int mode : {O_TRUNC, O_APPEND}) {
+    const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | mode, 0600);
+    ASSERT_EQ(::write(fd, "before ", 7), 7);
+    struct stat status {};
+    ASSERT_EQ(fstat(fd, &status), 0);
+    fs::remove(folder_ / "link");
+    fs::create_symlink(str("/proc/self/fd/", fd), folder_ / "link");
+    {
+      AtomicFile file(folder_ / "link");
+      file.write("new text");
+      EXPECT_EQ(file.can_seek(), mode != O_APPEND);
+      if (file.can_seek()) {
+        file.write_at(0, patch_bytes);
+      } else {
+        expect_io("cannot be rewritten", [&] { file.write_at(0, patch_bytes); });
+      }
+      file.commit();
+    }
+    ASSERT_EQ(::write(fd, " after", 6), 6);
+    ::close(fd);
+    EXPECT_EQ(entries(), 2U);
+  }
+  EXPECT_EQ(read_file(path), "before NEW text afterbefore new text after");
+  int ends[2] = {};
+  ASSERT_EQ(pipe(ends), 0);
+  write_file_atomic(str("/dev/fd/", ends[1]), "through");
+  char buffer[16] = {};
+  EXPECT_EQ(::read(ends[0], buffer, sizeof buffer), 7);
+  expect_io("reading only", [&] { AtomicFile file(str("/dev/fd/", ends[0])); });
+  ::close(ends[0]);
+  ::close(ends[1]);
+  expect_io("cannot write", [&] { AtomicFile file(str("/dev/fd/", ends[1])); });
 }
 
 TEST_F(Files, MissingFileNamesThePath) {

@@ -69,9 +69,13 @@ std::string read_file(const std::filesystem::path& path,
 
 /// A file that appears under its name only when complete: written to a temporary name in the same
 /// folder, flushed to disk, renamed by commit(); removed by the destructor otherwise.
+///
+/// Symbolic links are followed and kept. What is there and is no regular file (a device, a pipe,
+/// /dev/stdout) can be neither replaced nor taken back: it is opened and written as it comes.
 class AtomicFile {
  public:
-  /// Creates missing parent folders. Throws Error(io).
+  /// Creates missing parent folders. Opening a pipe waits for its reader. Throws Error(io), also
+  /// for a folder.
   explicit AtomicFile(std::filesystem::path path);
   ~AtomicFile();
   AtomicFile(AtomicFile&& other) noexcept;
@@ -82,17 +86,23 @@ class AtomicFile {
   /// Appends. Throws Error(io) (disk full among them), after which commit() must not be called.
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text);
-  /// Overwrites bytes written before (a header whose numbers are known at the end).
+  /// Overwrites bytes written before (a header whose numbers are known at the end). Throws
+  /// Error(io) where !can_seek().
   void write_at(std::uint64_t offset, std::span<const std::byte> bytes);
+  /// False for pipes, terminals and descriptors opened for appending.
+  bool can_seek() const { return start_ >= 0; }
   std::uint64_t size() const { return size_; }
   const std::filesystem::path& path() const { return path_; }
   void commit();
 
  private:
+  void open_in_place(UniqueFd fd);
   void flush();
-  std::filesystem::path path_;
+  std::filesystem::path path_;    // as the caller named it
+  std::filesystem::path target_;  // behind the links; empty: written in place
   std::filesystem::path temporary_;
   UniqueFd fd_;
+  std::int64_t start_ = 0;  // where in the file our first byte stands; -1: no such place
   std::uint64_t size_ = 0;
   std::string buffer_;
 };
