@@ -369,20 +369,26 @@ void NpyFile::drop_rows(std::int64_t begin, std::int64_t count) const {
 }
 
 NpyWriter::NpyWriter(const std::filesystem::path& path, DType dtype,
-                     std::vector<std::int64_t> row_shape)
-    : file_(path), dtype_(dtype), row_shape_(std::move(row_shape)) {
+                     std::vector<std::int64_t> row_shape, std::optional<std::int64_t> rows)
+    : file_(path), dtype_(dtype), row_shape_(std::move(row_shape)), header_rows_(rows.value_or(0)) {
+  if (header_rows_ < 0) throw_usage("npy: ", header_rows_, " rows, wanted >= 0");
   for (const std::int64_t size : row_shape_) {
     if (size <= 0)
       throw_usage("npy: row of shape ", shape_string(row_shape_), ", wanted sizes > 0");
   }
   cols_ = shape_elements(row_shape_);
-  const std::string header = header_text();
+  if (!rows && !file_.can_seek()) {
+    throw_io("'", path.string(),
+             "' takes what is written as it comes (a pipe or a terminal?), but "
+             "the row count of an npy header is known only at the end; name a file");
+  }
+  const std::string header = header_text(header_rows_);
   header_size_ = header.size();
   file_.write(header);
 }
 
-std::string NpyWriter::header_text() const {
-  std::vector<std::int64_t> shape = {rows_};
+std::string NpyWriter::header_text(std::int64_t rows) const {
+  std::vector<std::int64_t> shape = {rows};
   shape.insert(shape.end(), row_shape_.begin(), row_shape_.end());
   return npy_header(dtype_, shape);
 }
@@ -417,9 +423,11 @@ void NpyWriter::append_rows(MatView<const float> rows) {
 }
 
 void NpyWriter::commit() {
-  const std::string header = header_text();
-  DRRIK_ASSERT(header.size() == header_size_);
-  file_.write_at(0, std::as_bytes(std::span(header.data(), header.size())));
+  if (rows_ != header_rows_) {
+    const std::string header = header_text(rows_);
+    DRRIK_ASSERT(header.size() == header_size_);
+    file_.write_at(0, std::as_bytes(std::span(header.data(), header.size())));
+  }
   file_.commit();
 }
 

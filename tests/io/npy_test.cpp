@@ -1,5 +1,7 @@
 #include "drrik/io/npy.h"
 
+#include <unistd.h>
+
 #include <array>
 #include <cstdlib>
 #include <limits>
@@ -166,6 +168,47 @@ TEST(Npy, UncommittedAndFailedWritesLeaveNothing) {
     });
   }
   EXPECT_TRUE(folder.empty());
+}
+
+// What `write` sends to the pipe whose name it is given.
+std::string sent(const std::function<void(const std::filesystem::path&)>& write) {
+  int ends[2] = {};
+  if (pipe(ends) != 0) throw_io("cannot make a pipe for the test");
+  write(str("/dev/fd/", ends[1]));
+  close(ends[1]);
+  char buffer[4096];  // smaller than a pipe holds
+  const ssize_t n = read(ends[0], buffer, sizeof buffer);
+  close(ends[0]);
+  return {buffer, static_cast<std::size_t>(std::max<ssize_t>(n, 0))};
+}
+
+TEST(Npy, PipesAreWrittenWhenTheRowCountIsKnown) {
+  const Tensor rows = counted(DType::kF32, {3, 4});
+  const std::string wanted = read_file(data_file("c_f4.npy"));
+  EXPECT_EQ(sent([&](const auto& path) { write_npy(path, rows); }), wanted);
+  EXPECT_EQ(sent([&](const auto& path) {
+              NpyWriter writer(path, DType::kF32, {4}, 3);
+              writer.append_rows(rows.mat<float>());
+              writer.commit();
+            }),
+            wanted);
+  EXPECT_EQ(sent([&](const auto& path) {
+              expect_error(ErrorKind::kIo, "row count", [&] { NpyWriter(path, DType::kF32, {4}); });
+            }),
+            "");
+  sent([&](const auto& path) {
+    NpyWriter writer(path, DType::kF32, {4}, 2);
+    writer.append_rows(rows.mat<float>());
+    expect_error(ErrorKind::kIo, "cannot be rewritten", [&] { writer.commit(); });
+  });
+  // A file has the count that came, whatever was said.
+  const testing::TempFolder folder;
+  NpyWriter writer(folder / "a.npy", DType::kF32, {4}, 2);
+  writer.append_rows(rows.mat<float>());
+  writer.commit();
+  EXPECT_EQ(read_file(folder / "a.npy"), wanted);
+  expect_error(ErrorKind::kUsage, "-1 rows",
+               [&] { NpyWriter(folder / "b.npy", DType::kF32, {4}, -1); });
 }
 
 TEST(Npy, RowsAreReadByRange) {

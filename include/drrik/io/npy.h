@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -77,8 +78,11 @@ class NpyFile {
 class NpyWriter {
  public:
   /// `row_shape` is the shape of one row ([d] gives a file of shape [n, d]; [] gives [n]). `dtype`
-  /// is what the file holds; kBF16 is written as uint16. Throws Error(io), Error(usage).
-  NpyWriter(const std::filesystem::path& path, DType dtype, std::vector<std::int64_t> row_shape);
+  /// is what the file holds; kBF16 is written as uint16. With `rows`, how many there will be, the
+  /// header is right from the start and `path` may be a pipe; without, a pipe is an Error(io).
+  /// Throws Error(io), Error(usage).
+  NpyWriter(const std::filesystem::path& path, DType dtype, std::vector<std::int64_t> row_shape,
+            std::optional<std::int64_t> rows = std::nullopt);
 
   /// Whole rows as they shall stand in the file. Throws Error(usage) for a part of a row,
   /// Error(io), after which the writer is of no further use.
@@ -88,16 +92,18 @@ class NpyWriter {
   std::int64_t rows() const { return rows_; }
   std::int64_t cols() const { return cols_; }
   DType dtype() const { return dtype_; }
-  /// Writes the row count into the header, flushes, renames.
+  /// Writes the row count into the header, flushes, renames. Error(io) when a pipe was promised
+  /// another count.
   void commit();
 
  private:
-  std::string header_text() const;
+  std::string header_text(std::int64_t rows) const;
   AtomicFile file_;
   DType dtype_;
   std::vector<std::int64_t> row_shape_;
   std::int64_t cols_ = 1;
   std::int64_t rows_ = 0;
+  std::int64_t header_rows_ = 0;
   std::size_t header_size_ = 0;
   std::vector<std::byte> scratch_;
 };
