@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
 #include <iostream>
 #include <string>
 
@@ -130,6 +131,10 @@ int run(int argc, char** argv) {
     return 0;
   } catch (const Error& error) {
     return fail(globals, static_cast<int>(error.kind()), error.what());
+  } catch (const std::filesystem::filesystem_error& error) {
+    // A question about a path that the system would not answer: too long a name, no permission.
+    return fail(globals, static_cast<int>(ErrorKind::kIo),
+                str("'", error.path1().string(), "': ", error.code().message()));
   } catch (const std::bad_alloc&) {
     return fail(globals, static_cast<int>(ErrorKind::kData), "not enough memory");
   } catch (const std::exception& error) {

@@ -50,6 +50,15 @@ TEST_F(Errors, ModelFolderThatIsNone) {
   EXPECT_NE(result.err.find(".json"), std::string::npos) << result.err;
 }
 
+TEST_F(Errors, NamesTheFileSystemRefuses) {
+  // One byte more than a name may have.
+  const std::string name(256, 'x');
+  const std::string part = "drrik: '" + name + "': File name too long\n";
+  expect({"info", name}, 4, part);
+  expect({"generate", "--model", name, "--prompt", "x"}, 4, part);
+  expect({"tokenize", "--model", name, "--text", "x"}, 4, part);
+}
+
 TEST_F(Errors, DatasetsThatCannotServe) {
   expect({"data", "--dataset", path("absent.jsonl")}, 4, "absent.jsonl");
   expect({"data", "--dataset", path("*.none")}, 4, "no file matches");
