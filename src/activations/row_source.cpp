@@ -23,6 +23,8 @@ constexpr std::int64_t kAhead = 4;
 constexpr std::uint64_t kKeepMapped = std::uint64_t{256} << 20;
 // What one touched row may bring in: the kernel maps this many bytes around a fault.
 constexpr std::uint64_t kFaultAround = std::uint64_t{64} << 10;
+// Columns a thread gathers at a time from a file in Fortran order: a cache line of the output.
+constexpr std::int64_t kColumns = 16;
 
 void check_range(std::int64_t rows, std::int64_t dim, std::int64_t begin, MatView<float> out) {
   if (out.cols() != dim) throw_usage("rows have ", dim, " columns, got room for ", out.cols());
@@ -101,9 +103,15 @@ class MappedSource : public RowSource {
     for (const NpyFile& file : files_) {
       starts_.push_back(starts_.back() + file.rows());
       bytes_ += file.header().data_bytes;
+      fortran_ = fortran_ || file.header().fortran_order;
+    }
+    if (fortran_ && bytes_ > kKeepMapped) {
+      log_warning("'", files_[0].path().string(),
+                  "' is in Fortran order, its rows lie scattered; "
+                  "numpy.save(numpy.ascontiguousarray(x)) reads faster");
     }
     if (files_.size() == 1 && bytes_ <= kKeepMapped && files_[0].dtype() == DType::kF32 &&
-        !files_[0].header().big_endian) {
+        files_[0].mapped_as_rows()) {
       tensor_ = files_[0].tensor();
       if (tensor_.aligned()) view_ = tensor_.mat<float>();
     }
@@ -123,11 +131,14 @@ class MappedSource : public RowSource {
         first += count;
       }
     });
-    account(static_cast<std::uint64_t>(out.rows()) * row_bytes());
+    const auto count = static_cast<std::uint64_t>(out.rows());
+    account(fortran_ ? column_touch(count * element()) * static_cast<std::uint64_t>(dim())
+                     : count * row_bytes());
   }
 
   void gather(std::span<const std::int64_t> indices, MatView<float> out) const override {
     check_gather(rows(), dim(), indices, out);
+    if (fortran_) return gather_columns(indices, out);
     parallel_for(out.rows(), kGrain, [&](std::int64_t first, std::int64_t last) {
       for (std::int64_t r = first; r < last; ++r) {
         if (r + kAhead < last) {
@@ -150,8 +161,26 @@ class MappedSource : public RowSource {
     const auto after = std::upper_bound(starts_.begin(), starts_.end(), row);
     return static_cast<std::size_t>(after - starts_.begin()) - 1;
   }
-  std::uint64_t row_bytes() const {
-    return static_cast<std::uint64_t>(dim()) * dtype_size(files_[0].dtype());
+  std::uint64_t element() const { return dtype_size(files_[0].dtype()); }
+  std::uint64_t row_bytes() const { return static_cast<std::uint64_t>(dim()) * element(); }
+  // What reading `bytes` of a column, in one place or several, brings in at most.
+  std::uint64_t column_touch(std::uint64_t bytes) const {
+    return std::min(std::max(bytes, kFaultAround), static_cast<std::uint64_t>(rows()) * element());
+  }
+  // Row by row each value would come from another page, and from all over the file before the
+  // first page is met again. By columns, a few of them at a time are in use.
+  void gather_columns(std::span<const std::int64_t> indices, MatView<float> out) const {
+    parallel_for(dim(), kColumns, [&](std::int64_t first, std::int64_t last) {
+      for (std::int64_t c = first; c < last; c += kColumns) {
+        const std::int64_t count = std::min(kColumns, last - c);
+        for (std::int64_t r = 0; r < out.rows(); ++r) {
+          const std::int64_t index = indices[static_cast<std::size_t>(r)];
+          const std::size_t f = file_of(index);
+          files_[f].read_block(index - starts_[f], c, out.rows_range(r, 1).cols_range(c, count));
+        }
+        account(column_touch(indices.size() * kFaultAround) * static_cast<std::uint64_t>(count));
+      }
+    });
   }
   // Mapped pages count as this process's memory although the kernel could take them back at any
   // time. Dropping them now and then keeps the count bounded; a row that another thread is copying
@@ -166,6 +195,7 @@ class MappedSource : public RowSource {
   std::vector<NpyFile> files_;
   std::vector<std::int64_t> starts_;
   std::uint64_t bytes_ = 0;
+  bool fortran_ = false;  // some file
   mutable std::atomic<std::uint64_t> touched_{0};
   Tensor tensor_;
   MatView<const float> view_;

@@ -136,7 +136,7 @@ Activations load_activations(const std::filesystem::path& path) {
   const auto single = folder ? path / detail::kSingleFile : path;
   if (std::filesystem::exists(single, ignored)) {
     NpyFile file = NpyFile::open(single);
-    if (file.dtype() == DType::kF32 && !file.header().big_endian && file.rows() == source->rows() &&
+    if (file.dtype() == DType::kF32 && file.mapped_as_rows() && file.rows() == source->rows() &&
         file.shape().size() == 2) {
       out.activations = file.tensor();
       if (out.activations.aligned()) return out;

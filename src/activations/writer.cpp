@@ -114,7 +114,7 @@ struct ActivationWriter::Impl {
     const NpyFile before =
         NpyFile::open(folder / old.file, {.bfloat16 = head.metadata.dtype == DType::kBF16});
     if (before.rows() != old.rows || before.cols() != head.metadata.row_dim() ||
-        before.dtype() != head.metadata.dtype) {
+        before.dtype() != head.metadata.dtype || !before.mapped_as_rows()) {
       throw_data("'", before.path().string(), "' is not what metadata.json says");
     }
     const std::string lines = read_file(folder / old.samples_file);

@@ -18,6 +18,8 @@ constexpr std::string_view kMagic("\x93NUMPY", 6);
 constexpr std::uint64_t kMaxHeader = 1 << 20;
 constexpr std::size_t kMaxRank = 64;
 constexpr std::size_t kAlignment = 64;
+// Values of a column that are transposed together.
+constexpr std::int64_t kStretch = 256;
 // NumPy leaves room for this many digits of the first axis, so that appending can rewrite it.
 constexpr std::size_t kGrowthDigits = 21;
 
@@ -190,6 +192,17 @@ std::string_view npy_code(DType dtype) {
   return found->code;
 }
 
+// `count` neighbours in the file as float32. `swapped` is room for their bytes.
+void read_run(const NpyHeader& header, const std::byte* from, std::int64_t count,
+              std::vector<std::byte>& swapped, float* out) {
+  if (header.big_endian) {
+    swapped.assign(from, from + static_cast<std::size_t>(count) * dtype_size(header.dtype));
+    swap_bytes(swapped, dtype_size(header.dtype));
+    from = swapped.data();
+  }
+  convert_to_float(from, header.dtype, count, out);
+}
+
 }  // namespace
 
 std::string npy_header(DType dtype, std::span<const std::int64_t> shape) {
@@ -317,8 +330,11 @@ NpyFile NpyFile::open(const std::filesystem::path& path, const NpyOptions& optio
   out.file_ = MappedFile::open(path);
   try {
     out.header_ = parse_npy(out.file_->bytes(), options);
-    if (out.header_.fortran_order) throw_data("npy: Fortran order, wanted rows (C order)");
-    if (out.header_.shape.empty()) throw_data("npy: a scalar, wanted rows");
+    const std::size_t rank = out.header_.shape.size();
+    if (rank == 0) throw_data("npy: a scalar, wanted rows");
+    if (out.header_.fortran_order && rank > 2) {
+      throw_data("npy: Fortran order of ", rank, " axes, wanted two or C order");
+    }
   } catch (Error& error) {
     throw error.add_context(path.string());
   }
@@ -334,35 +350,58 @@ const std::byte* NpyFile::row_bytes(std::int64_t r) const {
 }
 
 void NpyFile::read_rows(std::int64_t begin, MatView<float> out) const {
-  if (begin < 0 || begin > rows_ || out.rows() > rows_ - begin) {
-    throw_usage(path().string(), ": rows ", begin, " to ", begin + out.rows(), " of ", rows_);
-  }
   if (out.cols() != cols_) {
     throw_usage(path().string(), ": rows have ", cols_, " columns, wanted ", out.cols());
   }
+  read_block(begin, 0, out);
+}
+
+void NpyFile::read_block(std::int64_t begin, std::int64_t col, MatView<float> out) const {
+  if (begin < 0 || begin > rows_ || out.rows() > rows_ - begin) {
+    throw_usage(path().string(), ": rows ", begin, " to ", begin + out.rows(), " of ", rows_);
+  }
+  if (col < 0 || col > cols_ || out.cols() > cols_ - col) {
+    throw_usage(path().string(), ": columns ", col, " to ", col + out.cols(), " of ", cols_);
+  }
+  if (header_.fortran_order) return transpose_block(begin, col, out);
+  const std::size_t skip = static_cast<std::size_t>(col) * dtype_size(header_.dtype);
   std::vector<std::byte> swapped;
   for (std::int64_t r = 0; r < out.rows(); ++r) {
-    const std::byte* from = row_bytes(begin + r);
-    if (header_.big_endian) {
-      swapped.assign(from, from + static_cast<std::size_t>(cols_) * dtype_size(header_.dtype));
-      swap_bytes(swapped, dtype_size(header_.dtype));
-      from = swapped.data();
-    }
-    if (header_.dtype == DType::kF32) {
-      std::memcpy(out.row_ptr(r), from, static_cast<std::size_t>(cols_) * sizeof(float));
-    } else {
-      convert_to_float(from, header_.dtype, cols_, out.row_ptr(r));
+    read_run(header_, row_bytes(begin + r) + skip, out.cols(), swapped, out.row_ptr(r));
+  }
+}
+
+// A column lies together in the file, a row does in `out`. By stretches of columns short enough
+// that the lines of `out` one writes to are still in the cache for the next.
+void NpyFile::transpose_block(std::int64_t begin, std::int64_t col, MatView<float> out) const {
+  std::array<float, kStretch> stretch;
+  std::vector<std::byte> swapped;
+  const std::byte* data = file_->bytes().data() + header_.data_offset;
+  for (std::int64_t r = 0; r < out.rows(); r += kStretch) {
+    const std::int64_t count = std::min(kStretch, out.rows() - r);
+    for (std::int64_t c = 0; c < out.cols(); ++c) {
+      const auto element = static_cast<std::uint64_t>((col + c) * rows_ + begin + r);
+      read_run(header_, data + element * dtype_size(header_.dtype), count, swapped, stretch.data());
+      float* to = out.row_ptr(r) + c;
+      for (std::int64_t i = 0; i < count; ++i, to += out.stride()) {
+        *to = stretch[static_cast<std::size_t>(i)];
+      }
     }
   }
 }
 
 Tensor NpyFile::tensor() const {
   if (header_.big_endian) throw_data(path().string(), ": big-endian, wanted little-endian");
+  if (header_.fortran_order) throw_data(path().string(), ": Fortran order, wanted C order");
   return Tensor::borrow(file_, static_cast<std::size_t>(header_.data_offset), header_.dtype,
                         header_.shape);
 }
 
 void NpyFile::drop_rows(std::int64_t begin, std::int64_t count) const {
+  if (header_.fortran_order) {
+    begin = 0;
+    count = rows_;
+  }
   const auto row = static_cast<std::size_t>(cols_) * dtype_size(header_.dtype);
   file_->drop(static_cast<std::size_t>(header_.data_offset) + static_cast<std::size_t>(begin) * row,
               static_cast<std::size_t>(count) * row);

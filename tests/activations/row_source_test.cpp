@@ -19,6 +19,19 @@ Tensor counting(std::int64_t rows, std::int64_t dim, int period = 250) {
   return out;
 }
 
+// As numpy.save writes a transposed array.
+void write_fortran(const std::filesystem::path& path, const Tensor& rows) {
+  const auto from = rows.mat<float>();
+  Tensor columns(DType::kF32, rows.shape());
+  auto to = columns.mutable_data<float>().begin();
+  for (std::int64_t c = 0; c < from.cols(); ++c) {
+    for (std::int64_t r = 0; r < from.rows(); ++r) *to++ = from(r, c);
+  }
+  write_npy(path, columns);
+  std::string bytes = read_file(path);
+  write_file_atomic(path, bytes.replace(bytes.find("False"), 5, "True "));
+}
+
 void expect_rows(const RowSource& source, const Tensor& want) {
   const auto expected = want.mat<float>();
   ASSERT_EQ(source.rows(), expected.rows());
@@ -95,6 +108,12 @@ TEST(RowSource, ReadsSingleFilesOfEveryFloatingType) {
     expect_rows(*source, rows);
     expect_refusals(*source);
   }
+  write_fortran(scratch / "fortran.npy", rows);
+  const auto fortran = open_row_source(scratch / "fortran.npy");
+  expect_rows(*fortran, rows);
+  expect_refusals(*fortran);
+  EXPECT_TRUE(fortran->view().empty());
+  expect_rows(*make_row_source(load_activations(scratch / "fortran.npy").activations), rows);
   // The negative control of expect_rows' comparison: another matrix is not taken for this one.
   const auto source = open_row_source(scratch / "float32.npy");
   std::vector<float> row(7);
@@ -190,6 +209,15 @@ TEST(RowSource, ReadsFoldersThatOthersMade) {
   EXPECT_EQ(open_row_source(scratch / "two")->rows(), 20);
   EXPECT_EQ(load_activations(scratch / "two").activations.dim(0), 20);
   EXPECT_EQ(describe_activations(scratch / "two").files.size(), 2U);
+  write_fortran(scratch / "three/activations-00000.npy", counting(300, 40));
+  write_npy(scratch / "three/activations-00001.npy", counting(300, 40));
+  const auto mixed = open_row_source(scratch / "three");
+  Tensor twice(DType::kF32, {600, 40});
+  std::copy_n(counting(300, 40).data<float>().begin(), 12000,
+              std::copy_n(counting(300, 40).data<float>().begin(), 12000,
+                          twice.mutable_data<float>().begin()));
+  expect_rows(*mixed, twice);
+  expect_rows(*make_row_source(load_activations(scratch / "three").activations), twice);
   write_npy(scratch / "two/activations-00001.npy", counting(10, 5));
   EXPECT_ERROR(open_row_source(scratch / "two"), kData, "5 columns");
 }

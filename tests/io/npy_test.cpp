@@ -212,7 +212,8 @@ TEST(Npy, PipesAreWrittenWhenTheRowCountIsKnown) {
 }
 
 TEST(Npy, RowsAreReadByRange) {
-  for (const char* name : {"c_f4.npy", "big_f8.npy", "c_i2.npy"}) {
+  for (const char* name :
+       {"c_f4.npy", "big_f8.npy", "c_i2.npy", "fortran_rows_f4.npy", "big_fortran_i2.npy"}) {
     const auto file = NpyFile::open(data_file(name));
     EXPECT_EQ(file.rows(), 3);
     EXPECT_EQ(file.cols(), 4);
@@ -225,10 +226,55 @@ TEST(Npy, RowsAreReadByRange) {
     file.drop_rows(0, 3);
     file.read_rows(0, {got, 1, 4});
     EXPECT_EQ(got[3], 3.0F);
+    file.read_block(1, 2, {got, 2, 2});
+    const float block[] = {6.0F, 7.0F, 10.0F, 11.0F};
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(got[i], block[i]) << name;
+    expect_error(ErrorKind::kUsage, "columns 3 to 5 of 4", [&] {
+      file.read_block(0, 3, {got, 1, 2});
+    });
+    expect_error(ErrorKind::kUsage, "columns -1", [&] { file.read_block(0, -1, {got, 1, 2}); });
   }
   EXPECT_EQ(NpyFile::open(data_file("vector_i8.npy")).cols(), 1);
-  expect_data_error("Fortran order", [] { NpyFile::open(data_file("fortran_f4.npy")); });
+  expect_data_error("Fortran order of 3 axes", [] { NpyFile::open(data_file("fortran_f4.npy")); });
   expect_data_error("scalar", [] { NpyFile::open(data_file("scalar_f4.npy")); });
+}
+
+TEST(Npy, OnlyRowsInNativeOrderAreBorrowed) {
+  EXPECT_TRUE(NpyFile::open(data_file("c_f4.npy")).mapped_as_rows());
+  EXPECT_EQ(NpyFile::open(data_file("c_f4.npy")).tensor().data<float>()[1], 1.0F);
+  for (const char* name : {"big_f8.npy", "fortran_rows_f4.npy"}) {
+    const auto file = NpyFile::open(data_file(name));
+    EXPECT_FALSE(file.mapped_as_rows()) << name;
+    expect_data_error(name, [&] { file.tensor(); });
+  }
+}
+
+// Larger than a tile of the transposition in both directions, and cut at odd places.
+TEST(Npy, TransposesFortranOrderInBlocks) {
+  const testing::TempFolder folder;
+  constexpr std::int64_t kRows = 700;
+  constexpr std::int64_t kCols = 70;
+  Tensor columns(DType::kF32, {kRows, kCols});
+  const auto values = columns.mutable_data<float>();
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t c = 0; c < kCols; ++c) {
+      values[static_cast<std::size_t>(c * kRows + r)] = static_cast<float>(r * 100 + c);
+    }
+  }
+  write_npy(folder / "a.npy", columns);
+  std::string bytes = read_file(folder / "a.npy");
+  write_file_atomic(folder / "a.npy", bytes.replace(bytes.find("False"), 5, "True "));
+  const auto file = NpyFile::open(folder / "a.npy");
+  std::vector<float> got(static_cast<std::size_t>(kRows * (kCols + 1)), -1.0F);
+  const MatView<float> wide(got.data(), kRows, kCols, kCols + 1);
+  file.read_rows(0, wide.rows_range(0, 300));
+  file.read_rows(300, wide.rows_range(300, 400));
+  for (std::int64_t r = 0; r < kRows; ++r) {
+    for (std::int64_t c = 0; c < kCols; ++c) {
+      ASSERT_EQ(wide(r, c), static_cast<float>(r * 100 + c)) << r << ", " << c;
+    }
+    ASSERT_EQ(got[static_cast<std::size_t>(r * (kCols + 1) + kCols)], -1.0F);
+  }
 }
 
 TEST(Npy, RefusesWhatIsNotAnArrayOfNumbers) {

@@ -51,6 +51,7 @@ def write_npy():
         npy(f"c_{code}.npy", a.astype("<" + code))
     npy("c_b1.npy", a % 2 == 1)
     npy("fortran_f4.npy", np.asfortranarray(np.arange(24, dtype="<f4").reshape(2, 3, 4)))
+    npy("fortran_rows_f4.npy", np.ascontiguousarray(a.T).astype("<f4").T)
     npy("big_f8.npy", a.astype(">f8"))
     npy("big_fortran_i2.npy", np.asfortranarray(a.astype(">i2")))
     npy("scalar_f4.npy", np.float32(2.5))

@@ -28,6 +28,7 @@ struct NpyOptions {
 struct NpyHeader {
   DType dtype = DType::kF32;
   bool big_endian = false;
+  /// The first axis varies fastest. Never with fewer than two axes, where it would say nothing.
   bool fortran_order = false;
   std::vector<std::int64_t> shape;  ///< Empty for a scalar.
   std::uint64_t data_offset = 0;    ///< Bytes from the start of the file.
@@ -45,8 +46,8 @@ Tensor read_npy(const std::filesystem::path& path, const NpyOptions& options = {
 /// A mapped .npy whose first axis is rows. Const and safe to use from several threads.
 class NpyFile {
  public:
-  /// Throws Error(io), Error(data). Rank 1 is one column per row: [n] reads as [n, 1]. Fortran
-  /// order and rank 0 are refused (read_npy takes them).
+  /// Throws Error(io), Error(data). Rank 1 is one column per row: [n] reads as [n, 1]. Rank 0, and
+  /// Fortran order of more than two axes, are refused (read_npy takes them).
   static NpyFile open(const std::filesystem::path& path, const NpyOptions& options = {});
 
   const std::vector<std::int64_t>& shape() const { return header_.shape; }
@@ -54,19 +55,26 @@ class NpyFile {
   std::int64_t rows() const { return rows_; }
   /// Elements in a row (the product of the other axes).
   std::int64_t cols() const { return cols_; }
-  /// The mapped bytes of row `r`, native order only when !header().big_endian. Unchecked index.
+  /// Whether the mapping is the rows one after another in native byte order: what row_bytes() and
+  /// tensor() need. False for big-endian files and Fortran order.
+  bool mapped_as_rows() const { return !header_.big_endian && !header_.fortran_order; }
+  /// The mapped bytes of row `r`. Unchecked index; in Fortran order there is no such place.
   const std::byte* row_bytes(std::int64_t r) const;
   /// Rows [begin, begin + out.rows()) as float32. Throws Error(usage) outside the file or when
-  /// out.cols() != cols(); Error(data) for a dtype that has no float32 conversion.
+  /// out.cols() != cols(); Error(data) for a dtype that has no float32 conversion. In Fortran order
+  /// each row touches a page of every column: many rows at a time cost little more than one.
   void read_rows(std::int64_t begin, MatView<float> out) const;
-  /// The whole as a borrowed tensor of shape(). Throws Error(data) for a big-endian file.
+  /// The same for columns [col, col + out.cols()) of these rows.
+  void read_block(std::int64_t begin, std::int64_t col, MatView<float> out) const;
+  /// The whole as a borrowed tensor of shape(). Throws Error(data) unless mapped_as_rows().
   Tensor tensor() const;
-  /// Lets the kernel take the pages of these rows back.
+  /// Lets the kernel take the pages of these rows back; in Fortran order, all pages.
   void drop_rows(std::int64_t begin, std::int64_t count) const;
   const NpyHeader& header() const { return header_; }
   const std::filesystem::path& path() const { return file_->path(); }
 
  private:
+  void transpose_block(std::int64_t begin, std::int64_t col, MatView<float> out) const;
   std::shared_ptr<const MappedFile> file_;
   NpyHeader header_;
   std::int64_t rows_ = 0;
