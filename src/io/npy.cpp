@@ -120,15 +120,14 @@ void parse_descr(const std::string& descr, const NpyOptions& options, NpyHeader&
       descr.empty() ? std::string_view() : std::string_view(descr).substr(1);
   const bool has_order =
       !descr.empty() && std::string_view("<>|=").find(descr[0]) != std::string_view::npos;
-  const auto found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const NpyType& t) { return t.code == code; });
-  if (!has_order || found == kTypes.end()) {
+  const auto dtype = npy_dtype(code);
+  if (!has_order || !dtype) {
     std::string hint;
     if (code == "O") hint = "; pickled objects are not read, save a numeric array";
     if (descr == "|V2") hint = "; a bfloat16 array?";
     throw_data("npy: element type '", descr, "' is not supported", hint);
   }
-  header.dtype = found->dtype;
+  header.dtype = *dtype;
   header.big_endian = descr[0] == '>' && dtype_size(header.dtype) > 1;
   if (options.bfloat16 && header.dtype == DType::kU16) header.dtype = DType::kBF16;
 }
@@ -204,6 +203,12 @@ void read_run(const NpyHeader& header, const std::byte* from, std::int64_t count
 }
 
 }  // namespace
+
+std::optional<DType> npy_dtype(std::string_view code) {
+  const auto found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const NpyType& t) { return t.code == code; });
+  return found == kTypes.end() ? std::nullopt : std::optional(found->dtype);
+}
 
 std::string npy_header(DType dtype, std::span<const std::int64_t> shape) {
   std::string text = str("{'descr': '", dtype_size(dtype) == 1 ? '|' : '<', npy_code(dtype),

@@ -3,13 +3,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "drrik/io/npy.h"
 
 namespace drrik {
 
+/// The dtype of a NumPy code without its byte order ("f4", "b1"); nothing for types drrik lacks.
+std::optional<DType> npy_dtype(std::string_view code);
 /// Magic, version 1 and dictionary as numpy.save writes them. Throws Error(usage) for a dtype that
 /// NumPy lacks.
 std::string npy_header(DType dtype, std::span<const std::int64_t> shape);

@@ -23,8 +23,8 @@ PickleNode simple(Kind kind) {
 
 }  // namespace
 
-Pickle::Pickle(std::span<const std::byte> input, Caller caller)
-    : input_(input), caller_(std::move(caller)) {
+Pickle::Pickle(std::span<const std::byte> input, Caller caller, Builder builder)
+    : input_(input), caller_(std::move(caller)), builder_(std::move(builder)) {
   run();
 }
 
@@ -158,9 +158,10 @@ void Pickle::set_items(Id target, std::span<const Id> items) {
   dict.items.insert(dict.items.end(), items.begin(), items.end());
 }
 
-void Pickle::build(Id /*state*/) {
-  // OrderedDict carries attributes (a state dict's _metadata); nothing else may have a state.
+void Pickle::build(Id state) {
   const PickleNode& target = node(top());
+  if (target.kind == Kind::kCaller) return builder_(*this, top(), state);
+  // OrderedDict carries attributes (a state dict's _metadata); nothing else may have a state.
   if (target.kind != Kind::kDict || !target.ordered) fail("an object's state is not supported");
 }
 

@@ -5,7 +5,8 @@
 // arena, so that what a pickle shares or makes circular stays finite here, and the caller turns
 // nodes into its own tree. Each opcode makes at most one node and strings are views of the input,
 // so memory is bounded by a multiple of the pickle's length. Globals are kept as names; calling
-// one goes through the caller's function, which knows an allow-list.
+// one goes through the caller's function, which knows an allow-list, and so does giving a state to
+// what the caller made.
 
 #include <cstddef>
 #include <cstdint>
@@ -50,8 +51,11 @@ class Pickle {
   /// a persistent id with "" and the id. Returns the new node; throws Error(data) to refuse.
   using Caller = std::function<Id(Pickle&, std::string_view global, Id arguments)>;
 
+  /// Called for BUILD on a kCaller node. Throws Error(data) to refuse.
+  using Builder = std::function<void(const Pickle&, Id object, Id state)>;
+
   /// Runs the pickle. `input` must outlive this object. Throws Error(data) naming the byte.
-  Pickle(std::span<const std::byte> input, Caller caller);
+  Pickle(std::span<const std::byte> input, Caller caller, Builder builder);
 
   Id root() const { return root_; }
   const PickleNode& node(Id id) const { return nodes_[id]; }
@@ -89,6 +93,7 @@ class Pickle {
 
   std::span<const std::byte> input_;
   Caller caller_;
+  Builder builder_;
   std::size_t at_ = 0;
   std::vector<PickleNode> nodes_;
   std::vector<Id> stack_;

@@ -1,6 +1,7 @@
 // The zip container: torch/serialization.py and caffe2/serialize/inline_container.cc of PyTorch.
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -39,6 +40,16 @@ struct View {
   std::vector<std::int64_t> strides;
 };
 
+// A numpy array; what it holds comes only with its state.
+struct Array {
+  bool built = false;
+  NpyHeader header;
+  std::string_view data;
+};
+
+// What a kCaller node is: its number is index * 4 + this.
+enum class Made : std::uint8_t { kStorage, kView, kNumberType, kArray };
+
 const TorchType* find_torch_type(std::string_view name, std::string_view TorchType::*member) {
   const auto found = std::find_if(kTorchTypes.begin(), kTorchTypes.end(), [&](const TorchType& t) {
     return !name.empty() && t.*member == name;
@@ -70,9 +81,12 @@ class Reader {
     }
     // PyTorch can be told not to compute checksums and does not check them itself.
     pickled_ = zip_.read(*entry, /*check_crc=*/false);
-    Pickle pickle(pickled_, [this](Pickle& machine, std::string_view global, Id arguments) {
-      return call(machine, global, arguments);
-    });
+    Pickle pickle(
+        pickled_,
+        [this](Pickle& machine, std::string_view global, Id arguments) {
+          return call(machine, global, arguments);
+        },
+        [this](const Pickle& machine, Id object, Id state) { build(machine, object, state); });
     made_.resize(pickle.size());
     height_.assign(pickle.size(), kUnseen);
     convert(pickle, pickle.root(), 0);
@@ -132,9 +146,21 @@ class Reader {
       return pickle.tuple(arguments, 1, "a set")[0];
     }
     if (global == "_codecs encode") return make_bytes(pickle, arguments);
-    std::string name(global);
-    std::replace(name.begin(), name.end(), ' ', '.');
-    throw_data("it would call ", name,
+    // Protocol 2's b"".
+    if ((global == "builtins bytes" || global == "__builtin__ bytes") &&
+        pickle.tuple(arguments, 0, "bytes").empty()) {
+      PickleNode node;
+      node.kind = Kind::kBytes;
+      return pickle.make(std::move(node));
+    }
+    if (global == "numpy dtype") return make_number_type(pickle, arguments);
+    // numpy 2 renamed the module.
+    for (const std::string_view module : {"numpy._core.multiarray ", "numpy.core.multiarray "}) {
+      if (!starts_with(global, module)) continue;
+      if (global.substr(module.size()) == "scalar") return make_number(pickle, arguments);
+      if (global.substr(module.size()) == "_reconstruct") return make_array(pickle, arguments);
+    }
+    throw_data("it would call ", dotted(global),
                ", which is not allowed; save plain containers and tensors (a state_dict()), or "
                "convert the file to safetensors");
   }
@@ -161,6 +187,126 @@ class Reader {
     node.kind = Kind::kBytes;
     node.text = pickle.intern(std::move(out));
     return pickle.make(std::move(node));
+  }
+
+  static std::string dotted(std::string_view global) {
+    std::string name(global);
+    std::replace(name.begin(), name.end(), ' ', '.');
+    return name;
+  }
+
+  static Id make_number_type(Pickle& pickle, Id arguments) {
+    const auto& items = pickle.tuple(arguments, 1, "a numpy dtype");
+    const std::string_view code = pickle.text(items[0], "a numpy dtype");
+    const auto dtype = npy_dtype(code);
+    if (!dtype) throw_data("numpy's type '", code, "' is not supported");
+    return make_caller_node(pickle, static_cast<std::size_t>(*dtype), Made::kNumberType);
+  }
+
+  static DType number_type(const Pickle& pickle, Id id) {
+    const PickleNode& node = pickle.node(id);
+    if (!is_made(node, Made::kNumberType)) throw_data("numpy's numbers: wanted a numpy dtype");
+    return static_cast<DType>(index_of(node));
+  }
+
+  static std::string_view raw_bytes(const Pickle& pickle, Id id) {
+    if (pickle.node(id).kind != Kind::kBytes) throw_data("a numpy value has no bytes");
+    return pickle.node(id).text;
+  }
+
+  // numpy.float64(0.5) and its like: a dtype and the bytes of one element.
+  static Id make_number(Pickle& pickle, Id arguments) {
+    const auto& items = pickle.tuple(arguments, 2, "a numpy number");
+    const DType dtype = number_type(pickle, items[0]);
+    const std::string_view data = raw_bytes(pickle, items[1]);
+    if (data.size() != dtype_size(dtype)) {
+      throw_data("a numpy ", dtype_name(dtype), " has ", data.size(), " bytes, wanted ",
+                 dtype_size(dtype));
+    }
+    std::uint64_t bits = 0;
+    std::memcpy(&bits, data.data(), data.size());
+    PickleNode node;
+    if (is_floating(dtype)) {
+      node.kind = Kind::kFloat;
+      node.real = dtype == DType::kF64 ? std::bit_cast<double>(bits) : small_float(dtype, data);
+    } else if (dtype == DType::kBool) {
+      node.kind = Kind::kBool;
+      node.number = bits != 0 ? 1 : 0;
+    } else {
+      node.kind = Kind::kInt;
+      const bool is_signed = dtype == DType::kI8 || dtype == DType::kI16 || dtype == DType::kI32 ||
+                             dtype == DType::kI64;
+      const auto unused = is_signed ? 64 - 8 * data.size() : 0;
+      node.number = static_cast<std::int64_t>(bits << unused) >> unused;
+      if (dtype == DType::kU64 && node.number < 0) {
+        throw_data("a numpy uint64 beyond 2^63 - 1 is not supported");
+      }
+    }
+    return pickle.make(std::move(node));
+  }
+
+  // float16 and float32: exact.
+  static double small_float(DType dtype, std::string_view data) {
+    float value = 0.0F;
+    convert_to_float(reinterpret_cast<const std::byte*>(data.data()), dtype, 1, &value);
+    return static_cast<double>(value);
+  }
+
+  Id make_array(Pickle& pickle, Id arguments) {
+    const std::string_view name =
+        global_name(pickle, pickle.tuple(arguments, 1, "a numpy array")[0]);
+    if (name != "numpy ndarray") {
+      throw_data("a numpy array is a '", dotted(name), "', wanted numpy.ndarray");
+    }
+    arrays_.emplace_back();
+    return make_caller_node(pickle, arrays_.size() - 1, Made::kArray);
+  }
+
+  void build(const Pickle& pickle, Id object, Id state) {
+    const PickleNode& node = pickle.node(object);
+    if (is_made(node, Made::kNumberType)) {
+      check_number_type(pickle, state);
+    } else if (is_made(node, Made::kArray)) {
+      arrays_[index_of(node)] = array_of(pickle, state);
+    } else {
+      throw_data("a tensor's or a storage's state is not supported");
+    }
+  }
+
+  // (version, byte order, subtype, names, fields, …)
+  static void check_number_type(const Pickle& pickle, Id state) {
+    const auto& items = pickle.tuple(state, 5, "a numpy dtype's state");
+    const std::string_view order = pickle.text(items[1], "a numpy dtype's byte order");
+    if (order != "<" && order != "|") {
+      throw_data("numpy values of byte order '", order, "' are not supported");
+    }
+    for (std::size_t i = 2; i < 5; ++i) {
+      if (pickle.node(items[i]).kind != Kind::kNone) {
+        throw_data("numpy types with parts or fields are not supported");
+      }
+    }
+  }
+
+  // (version, shape, dtype, Fortran order?, bytes)
+  static Array array_of(const Pickle& pickle, Id state) {
+    const auto& items = pickle.tuple(state, 5, "a numpy array's state");
+    Array array;
+    array.built = true;
+    array.header.shape = sizes(pickle, items[1], "a numpy array's shape");
+    array.header.dtype = number_type(pickle, items[2]);
+    const PickleNode& fortran = pickle.node(items[3]);
+    if (fortran.kind != Kind::kBool) throw_data("a numpy array does not say its order");
+    array.header.fortran_order = fortran.number != 0 && array.header.shape.size() > 1;
+    array.data = raw_bytes(pickle, items[4]);
+    const auto wanted =
+        checked_mul<std::uint64_t>(static_cast<std::uint64_t>(shape_elements(array.header.shape)),
+                                   dtype_size(array.header.dtype));
+    if (!wanted || *wanted != array.data.size()) {
+      throw_data("a numpy array has ", array.data.size(), " bytes, wanted ",
+                 shape_string(array.header.shape), " of ", dtype_name(array.header.dtype));
+    }
+    array.header.data_bytes = *wanted;
+    return array;
   }
 
   static std::string_view global_name(const Pickle& pickle, Id id) {
@@ -193,15 +339,20 @@ class Reader {
     storage.elements = pickle.integer(items[4], "a storage's size");
     if (storage.elements < 0) throw_data("a storage of ", storage.elements, " elements");
     storages_.push_back(storage);
-    return make_caller_node(pickle, storages_.size() - 1, /*view=*/false);
+    return make_caller_node(pickle, storages_.size() - 1, Made::kStorage);
   }
 
-  // kCaller nodes hold a storage or a view: even numbers are storages, odd ones views.
-  static Id make_caller_node(Pickle& pickle, std::size_t index, bool view) {
+  static Id make_caller_node(Pickle& pickle, std::size_t index, Made made) {
     PickleNode node;
     node.kind = Kind::kCaller;
-    node.number = static_cast<std::int64_t>(2 * index + (view ? 1 : 0));
+    node.number = static_cast<std::int64_t>(4 * index + static_cast<std::size_t>(made));
     return pickle.make(std::move(node));
+  }
+  static bool is_made(const PickleNode& node, Made made) {
+    return node.kind == Kind::kCaller && node.number % 4 == static_cast<std::int64_t>(made);
+  }
+  static std::size_t index_of(const PickleNode& node) {
+    return static_cast<std::size_t>(node.number / 4);
   }
 
   static std::vector<std::int64_t> sizes(const Pickle& pickle, Id id, std::string_view what) {
@@ -216,9 +367,9 @@ class Reader {
 
   Id make_view(Pickle& pickle, const std::vector<Id>& items, std::optional<DType> dtype) {
     const PickleNode& node = pickle.node(items[0]);
-    if (node.kind != Kind::kCaller || node.number % 2 != 0) throw_data("a tensor has no storage");
+    if (!is_made(node, Made::kStorage)) throw_data("a tensor has no storage");
     View view;
-    view.storage = storages_[static_cast<std::size_t>(node.number / 2)];
+    view.storage = storages_[index_of(node)];
     view.dtype = dtype.value_or(view.storage.dtype);
     if (!dtype && view.storage.untyped) throw_data("a tensor on an untyped storage has no type");
     view.offset = pickle.integer(items[1], "a tensor's offset");
@@ -226,7 +377,7 @@ class Reader {
     view.strides = sizes(pickle, items[3], "a tensor's strides");
     check_view(view);
     views_.push_back(std::move(view));
-    return make_caller_node(pickle, views_.size() - 1, /*view=*/true);
+    return make_caller_node(pickle, views_.size() - 1, Made::kView);
   }
 
   static void check_view(const View& view) {
@@ -291,12 +442,7 @@ class Reader {
       return Tensor::borrow(file_, static_cast<std::size_t>(from - bytes_.data()), view.dtype,
                             view.shape);
     }
-    const auto size = checked_mul<std::uint64_t>(static_cast<std::uint64_t>(count), element);
-    if (!size || *size > budget_) {
-      throw_data("tensors take more memory than is allowed for a file of ", bytes_.size(),
-                 " bytes; one of shape ", shape_string(view.shape), " repeats its storage?");
-    }
-    budget_ -= *size;
+    spend(checked_mul<std::uint64_t>(static_cast<std::uint64_t>(count), element), view.shape);
     Tensor out = Tensor::uninitialized(view.dtype, view.shape);
     if (count == 0) return out;
     if (contiguous) {
@@ -306,6 +452,20 @@ class Reader {
     }
     if (big_endian_) swap_bytes({out.mutable_raw(), out.bytes()}, element);
     return out;
+  }
+
+  void spend(std::optional<std::uint64_t> size, const std::vector<std::int64_t>& shape) {
+    if (!size || *size > budget_) {
+      throw_data("tensors take more memory than is allowed for a file of ", bytes_.size(),
+                 " bytes; one of shape ", shape_string(shape), " repeats its storage?");
+    }
+    budget_ -= *size;
+  }
+
+  Tensor array_tensor(const Array& array) {
+    if (!array.built) throw_data("a numpy array without its data");
+    spend(array.header.data_bytes, array.header.shape);
+    return npy_tensor(std::as_bytes(std::span(array.data.data(), array.data.size())), array.header);
   }
 
   // Every node becomes one value, however often it occurs. Heights bound the depth of what comes
@@ -356,16 +516,16 @@ class Reader {
       case Kind::kCaller:
         break;
     }
-    if (node.number % 2 == 0) throw_data("a bare storage is not supported, only tensors");
-    return tensor_of(views_[static_cast<std::size_t>(node.number / 2)]);
+    if (is_made(node, Made::kView)) return tensor_of(views_[index_of(node)]);
+    if (is_made(node, Made::kArray)) return array_tensor(arrays_[index_of(node)]);
+    if (is_made(node, Made::kNumberType)) throw_data("a numpy dtype on its own is not supported");
+    throw_data("a bare storage is not supported, only tensors");
   }
 
   static std::string global_text(std::string_view global) {
     if (!starts_with(global, "torch ") ||
         find_torch_type(global.substr(6), &TorchType::name) == nullptr) {
-      std::string name(global);
-      std::replace(name.begin(), name.end(), ' ', '.');
-      throw_data("it names ", name, ", which is not allowed");
+      throw_data("it names ", dotted(global), ", which is not allowed");
     }
     return "torch." + std::string(global.substr(6));
   }
@@ -396,6 +556,7 @@ class Reader {
   std::vector<std::byte> pickled_;
   std::vector<Storage> storages_;
   std::vector<View> views_;
+  std::vector<Array> arrays_;
   std::vector<PtValue> made_;
   std::vector<int> height_;
   std::map<Key, std::shared_ptr<const Tensor>> tensors_;

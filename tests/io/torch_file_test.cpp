@@ -154,6 +154,34 @@ TEST(TorchFile, ReadsBigEndianFiles) {
   EXPECT_EQ(t[2], 1);
 }
 
+// numpy_values() of tools/reference/io_fixtures.py: both protocols, and the module's name before
+// numpy 2.
+TEST(TorchFile, ReadsNumpyNumbersAndArraysAsPlainData) {
+  for (const char* name : {"numpy.pt", "numpy_protocol4.pt", "numpy1.pt"}) {
+    const PtValue got = read_torch_file(data_file(name));
+    const PtValue& numbers = got.get("numbers");
+    for (const auto& [code, value] : {std::pair{"f2", -0.25}, {"f4", 1.5}, {"f8", 1e300}}) {
+      EXPECT_EQ(numbers.get(code).kind(), PtValue::Kind::kFloat) << name << " " << code;
+      EXPECT_EQ(numbers.get(code).as_double(), value) << name << " " << code;
+    }
+    const std::pair<const char*, std::int64_t> ints[] = {
+        {"i1", -2},  {"i2", -300},  {"i4", -70000},     {"i8", INT64_MIN},
+        {"u1", 200}, {"u2", 60000}, {"u4", 4000000000}, {"u8", INT64_MAX}};
+    for (const auto& [code, value] : ints) EXPECT_EQ(numbers.get(code).as_int(), value) << code;
+    EXPECT_TRUE(got.get("true").as_bool());
+    EXPECT_FALSE(got.get("false").as_bool());
+    EXPECT_EQ(got.get("losses").items().at(0).as_double(), 3.0);
+    EXPECT_EQ(got.get("losses").items().at(1).as_double(), 0.5);
+    EXPECT_EQ(got.get("zero_axes").as_tensor().rank(), 0);
+    EXPECT_EQ(got.get("zero_axes").as_tensor().data<double>()[0], 0.75);
+    EXPECT_EQ(difference(got.get("matrix").as_tensor(), counted(DType::kF32, {2, 3})), "");
+    EXPECT_EQ(difference(got.get("fortran").as_tensor(), counted(DType::kF32, {2, 3})), "");
+    EXPECT_EQ(difference(got.get("empty").as_tensor(), Tensor(DType::kI64, {0, 3})), "");
+    EXPECT_EQ(got.get("no_bytes").kind(), PtValue::Kind::kBytes);
+    EXPECT_EQ(got.get("no_bytes").as_string(), "");
+  }
+}
+
 TEST(TorchFile, RefusesWhatItMayNotDo) {
   expect_data_error("bad_call.pt: it would call posix.system, which is not allowed",
                     [] { read_torch_file(data_file("bad_call.pt")); });
@@ -254,6 +282,68 @@ TEST(TorchFile, RefusesHostilePickles) {
   std::string all = towers + "](";
   for (char i = 0; i < 100; ++i) all += str("h", i);
   refuses("nested deeper", all + "e.");
+}
+
+TEST(TorchFile, ChecksNumpyNumbersAndArrays) {
+  const auto text = [](std::string_view value) {
+    return str("X", static_cast<char>(value.size()), std::string_view("\0\0\0", 3), value);
+  };
+  const auto raw = [](std::string_view value) {
+    return str("C", static_cast<char>(value.size()), value);
+  };
+  const auto type = [&](std::string_view code, std::string_view order) {
+    return str("cnumpy\ndtype\n", text(code), "\x85R", "(K\3", text(order), "NNNK\1tb");
+  };
+  const auto number = [&](std::string_view dtype, std::string_view data) {
+    return str("cnumpy.core.multiarray\nscalar\n", dtype, data, "\x86R");
+  };
+  const auto array = [&](std::string_view dtype, std::string_view sizes, std::string_view data) {
+    return str("cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\1\x85", raw("b"), "\x87R",
+               "(K\1(", sizes, "t", dtype, "\x89", data, "tb");
+  };
+  const auto parse = [](const std::string& pickle) {
+    const std::string file = torch_file(str("\x80\x04", pickle, "."));
+    return parse_torch_file(bytes_of(file));
+  };
+  const std::string f4 = type("f4", "<");
+  const std::string one("\0\0\x80\x3F", 4);
+  EXPECT_EQ(parse(number(f4, raw(one))).as_double(), 1.0);
+  EXPECT_EQ(parse(array(f4, "K\1", raw(one))).as_tensor().data<float>()[0], 1.0F);
+  const auto refuses = [&](std::string_view part, const std::string& pickle) {
+    expect_data_error(part, [&] { parse(pickle); });
+  };
+  refuses("has 3 bytes, wanted 4", number(f4, raw("abc")));
+  refuses("has 5 bytes, wanted 4", number(f4, raw("abcde")));
+  refuses("has no bytes", number(f4, text("abcd")));
+  refuses("byte order '>'", number(type("f4", ">"), raw(one)));
+  refuses("type 'O8'", number(type("O8", "|"), raw("12345678")));
+  refuses("type 'V4'", number(type("V4", "|"), raw(one)));
+  refuses("type 'f'", number(type("f", "<"), raw(one)));
+  refuses("wanted a numpy dtype", number("K\1", raw(one)));
+  refuses("wanted a numpy dtype", number("cnumpy\ndtype\n", raw(one)));
+  refuses("beyond 2^63 - 1", number(type("u8", "<"), raw("\xFF\xFF\xFF\xFF\xFF\xFF\xFF\xFF")));
+  refuses("fields", str("cnumpy\ndtype\n", text("f4"), "\x85R(K\3", text("<"), "N}NtbK\1"));
+  refuses("a numpy dtype on its own", f4);
+  refuses("4 bytes, wanted [2]", array(f4, "K\2", raw(one)));
+  refuses("4 bytes, wanted [0]", array(f4, std::string("K\0", 2), raw(one)));
+  refuses("wanted >= 0", array(f4, "J\xFF\xFF\xFF\xFF", raw(one)));
+  refuses("too large", array(f4, "J\1\1\1\x7FJ\1\1\1\x7FJ\1\1\1\x7F", raw(one)));
+  const std::string numbered = array(f4, "K\1", raw(one));
+  refuses("its order", std::string(numbered).replace(numbered.find('\x89'), 1, "N"));
+  refuses("without its data",
+          str("cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\1\x85", raw("b"), "\x87R"));
+  refuses("wanted numpy.ndarray",
+          str("cnumpy.core.multiarray\n_reconstruct\ncnumpy\nmatrix\nK\1\x85", raw("b"), "\x87R"));
+  refuses("builtins.bytes", "cbuiltins\nbytes\nK\1\x85R");
+  refuses("numpy.core.multiarray.fromfile", "cnumpy.core.multiarray\nfromfile\n)R");
+  // Few bytes of pickle can name the same data again and again.
+  const std::string kept =
+      torch_file(str("\x80\x04(", array(f4, "K\1", raw(one)), array(f4, "K\1", raw(one)), "t."));
+  PtReadOptions options;
+  options.max_tensor_bytes = 8;
+  EXPECT_EQ(parse_torch_file(bytes_of(kept), options).items().size(), 2U);
+  options.max_tensor_bytes = 7;
+  expect_data_error("more memory", [&] { parse_torch_file(bytes_of(kept), options); });
 }
 
 TEST(TorchFile, EveryTruncationIsAnError) {

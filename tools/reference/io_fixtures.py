@@ -92,6 +92,28 @@ def state_dict():
     return out
 
 
+def numpy_values():
+    """What a training loop in numpy leaves in its history."""
+    numbers = {code: np.dtype("<" + code).type(value) for code, value in [
+        ("f2", -0.25), ("f4", 1.5), ("f8", 1e300), ("i1", -2), ("i2", -300), ("i4", -70000),
+        ("i8", -2**63), ("u1", 200), ("u2", 60000), ("u4", 4 * 10**9), ("u8", 2**63 - 1)]}
+    matrix = np.arange(6, dtype="<f4").reshape(2, 3)
+    return {"numbers": numbers, "true": np.bool_(True), "false": np.bool_(False),
+            "losses": [np.float64(3.0), np.float64(0.5)], "zero_axes": np.array(0.75),
+            "matrix": matrix, "fortran": np.asfortranarray(matrix), "empty": np.zeros((0, 3), "<i8"),
+            "no_bytes": b""}
+
+
+def rename_modules(source, target, old, new):
+    """A copy of a protocol 2 file with another module's name in its pickle."""
+    with zipfile.ZipFile(source) as src, zipfile.ZipFile(target, "w") as dst:
+        for name in src.namelist():
+            data = src.read(name)
+            if name.endswith("data.pkl"):
+                data = data.replace(b"c" + old + b"\n", b"c" + new + b"\n")
+            dst.writestr(zipfile.ZipInfo(name), data)
+
+
 def save(name, value, **options):
     torch.save(value, OUT / name, **options)
 
@@ -120,6 +142,10 @@ def write_torch():
         "device": torch.device("cpu"), "set": {1}}
     save("plain.pt", plain)
     save("plain_protocol4.pt", plain, pickle_protocol=4)
+    save("numpy.pt", numpy_values())
+    save("numpy_protocol4.pt", numpy_values(), pickle_protocol=4)
+    rename_modules(OUT / "numpy.pt", OUT / "numpy1.pt", b"numpy._core.multiarray",
+                   b"numpy.core.multiarray")  # as numpy before 2 calls it
     # numbers in memory order of a big-endian machine
     little = io.BytesIO()
     torch.save({"x": counted((2, 2), torch.float32), "t": counted((2, 3), torch.int16).t()}, little)

@@ -2,7 +2,8 @@
 // PyTorch's zip files (.pt, .pth, .bin written by torch >= 1.6), read without running anything.
 //
 // The pickle inside is interpreted by a small machine that knows data opcodes and an allow-list of
-// constructors (tensors, OrderedDict, Size, dtype, device); any other global is refused by name.
+// constructors (tensors, OrderedDict, Size, dtype, device; numpy's numbers, which come out as plain
+// ones, and its numeric arrays, which come out as tensors); any other global is refused by name.
 // Limits on depth, memo, items and bytes make hostile files an Error(data).
 
 #include <concepts>
