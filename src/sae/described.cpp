@@ -20,14 +20,45 @@ TensorMap tensors_of(const PtValue& dict) {
   return out;
 }
 
+void append(const Tensor& tensor, std::vector<double>& out) {
+  if (tensor.dtype() == DType::kF64) {
+    const Tensor values = tensor.clone();  // what the file holds need not be aligned
+    const auto data = values.data<double>();
+    out.insert(out.end(), data.begin(), data.end());
+  } else {
+    const Tensor values = tensor.to(DType::kF32);
+    const auto data = values.data<float>();
+    out.insert(out.end(), data.begin(), data.end());
+  }
+}
+
+// A history: a list of numbers or of tensors of one, or a vector.
 std::vector<double> numbers(const PtValue& dict, const char* key) {
   std::vector<double> out;
   const PtValue* list = dict.find(key);
   if (list == nullptr || list->is_none()) return out;
-  for (const PtValue& item : list->items()) {
-    out.push_back(item.kind() == PtValue::Kind::kTensor
-                      ? static_cast<double>(item.as_tensor().to(DType::kF32).data<float>()[0])
-                      : item.as_double());
+  try {
+    if (list->kind() == PtValue::Kind::kTensor) {
+      const Tensor& vector = list->as_tensor();
+      if (vector.rank() != 1) {
+        throw_data("a tensor of shape ", shape_string(vector.shape()), ", wanted a vector");
+      }
+      append(vector, out);
+      return out;
+    }
+    for (const PtValue& item : list->items()) {
+      if (item.kind() != PtValue::Kind::kTensor) {
+        out.push_back(item.as_double());
+        continue;
+      }
+      const Tensor& tensor = item.as_tensor();
+      if (tensor.elements() != 1) {
+        throw_data("holds a tensor of shape ", shape_string(tensor.shape()), ", wanted numbers");
+      }
+      append(tensor, out);
+    }
+  } catch (Error& error) {
+    throw error.add_context(key);
   }
   return out;
 }

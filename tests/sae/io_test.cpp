@@ -103,6 +103,32 @@ TEST_F(SaeFiles, ReadTheDescribedTorchFile) {
   EXPECT_EQ(loaded.record.history.training_l0_norms, (std::vector<double>{4.0, 3.0}));
 }
 
+TEST_F(SaeFiles, ReadADescribedHistoryOfNumpyNumbers) {
+  const LoadedSae loaded = load_sae_with_record(kData / "described_numpy.pt");
+  EXPECT_EQ(loaded.format, "described .pt");
+  expect_reference(*loaded.sae);
+  EXPECT_EQ(dynamic_cast<const ReluSae&>(*loaded.sae).config().l1_coefficient, 0.02);
+  EXPECT_EQ(loaded.record.history.training_losses, (std::vector<double>{0.1, 0.25}));
+  EXPECT_EQ(loaded.record.history.training_l0_norms, (std::vector<double>{4.0, 3.1}));
+}
+
+TEST_F(SaeFiles, RefuseAHistoryThatIsNotNumbers) {
+  PtValue file = read_torch_file(kData / "described.pt");
+  PtValue other = PtValue::dict();
+  for (const auto& [key, value] : file.members()) other.set(key, value);
+  const auto refuses = [&](const char* part, const PtValue& history) {
+    other.set("training_losses", history);
+    write_torch_file(folder_ / "x.pt", other);
+    expect_error(ErrorKind::kData, {"x.pt", "training_losses", part},
+                 [&] { load_sae(folder_ / "x.pt"); });
+  };
+  refuses("[0]", PtValue::list({Tensor(DType::kF32, {0})}));
+  refuses("[2]", PtValue::list({Tensor(DType::kF32, {2})}));
+  refuses("[2, 2]", Tensor(DType::kF32, {2, 2}));
+  refuses("wanted a float", PtValue::list({"text"}));
+  refuses("wanted a list", 3);
+}
+
 TEST_F(SaeFiles, ReadPlainSafetensors) {
   expect_reference(*load_sae(kData / "weights.safetensors"));
 }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Sparse autoencoders as other programs write them, and checks of what drrik writes.
 
-  sae_formats.py make FOLDER            tests/data/sae: described.pt (PyTorch), weights.safetensors,
-                                        expected.safetensors, saelens/ (needs sae-lens)
+  sae_formats.py make FOLDER            tests/data/sae: described.pt, described_numpy.pt (PyTorch),
+                                        weights.safetensors, expected.safetensors, saelens/ (needs
+                                        sae-lens)
   sae_formats.py check-saelens FOLDER X.npy F.npy   SAELens loads drrik's folder and encodes the same
   sae_formats.py check-torch FILE.pt    torch.load(weights_only=True) reads drrik's .pt
 
-torch 2.15.0, safetensors 0.8.0, sae-lens 6.54.12.
+torch 2.15.0, numpy 2.4.6, safetensors 0.8.0, sae-lens 6.54.12.
 """
 import json
 import pathlib
@@ -31,6 +32,11 @@ def make(folder):
     torch.save({"activation_dim": 6, "hidden_dim": 10, "l1_coefficient": 0.02, "state_dict": t,
                 "training_losses": [0.5, 0.25], "training_l0_norms": [4.0, 3.0]},
                folder / "described.pt")
+    # A history as code leaves it that does its sums in numpy.
+    torch.save({"activation_dim": np.int64(6), "hidden_dim": 10, "l1_coefficient": np.float64(0.02),
+                "state_dict": t, "normalize_decoder": np.bool_(True),
+                "training_losses": [np.float64(0.1), np.array(0.25, "<f4")],
+                "training_l0_norms": np.array([4.0, 3.1])}, folder / "described_numpy.pt")
     save_file(t, folder / "weights.safetensors")
     x = torch.randn(7, 6)
     f = torch.relu((x - t["bias"]) @ t["encoder.weight"].T + t["encoder_bias"])
