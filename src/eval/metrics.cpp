@@ -7,7 +7,7 @@
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/threads.h"
-#include "drrik/ops/convert.h"
+#include "eval/check_rows.h"
 
 namespace drrik {
 namespace {
@@ -115,9 +115,7 @@ EvalReport evaluate(const Sae& sae, const RowSource& source) {
     const MatView<float> x = x_buffer.mutable_mat<float>().rows_range(0, n);
     const MatView<float> r = r_buffer.mutable_mat<float>().rows_range(0, n);
     source.read(begin, x);
-    if (has_nonfinite(MatView<const float>(x))) {
-      throw_numeric("evaluate: NaN or Inf among activation rows ", begin, " to ", begin + n - 1);
-    }
+    detail::check_rows(x, begin);
     sae.encode(x, features);
     sae.decode(features, r);
 
@@ -136,6 +134,9 @@ EvalReport evaluate(const Sae& sae, const RowSource& source) {
     });
     for (std::int64_t i = 0; i < n; ++i) {
       const RowSums& row = rows[static_cast<std::size_t>(i)];
+      if (!std::isfinite(row.error)) {
+        throw_numeric("evaluate: the reconstruction of row ", begin + i, " is NaN or infinite");
+      }
       add(row, totals);
       shifted_squares += row.deviation;
     }

@@ -10,6 +10,7 @@
 #include "drrik/base/progress.h"
 #include "drrik/base/threads.h"
 #include "drrik/tensor/tensor.h"
+#include "eval/check_rows.h"
 
 namespace drrik {
 namespace {
@@ -285,6 +286,7 @@ FeatureStats collect_feature_stats(const Sae& sae, const RowSource& rows,
     const std::int64_t count = std::min(block, n - begin);
     const MatView<float> x = buffer.mutable_mat<float>().rows_range(0, count);
     rows.read(begin, x);
+    detail::check_rows(x, begin);
     sae.encode(x, features);
     collector.add(features, begin);
     progress.advance(count);

@@ -96,12 +96,21 @@ TEST(Evaluate, RefusesWhatCannotBeMeasured) {
   EXPECT_THROW(evaluate(identity_sae(3), *rows), Error);
   const auto none = make_row_source(MatView<const float>(x.data(), 0, 2));
   EXPECT_THROW(evaluate(identity_sae(2), *none), Error);
+  try {
+    evaluate(identity_sae(2, std::numeric_limits<float>::infinity()), *rows);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
+    EXPECT_NE(std::string(error.what()).find("row 0"), std::string::npos) << error.what();
+  }
   x[3] = std::numeric_limits<float>::quiet_NaN();
   try {
     evaluate(identity_sae(2), *rows);
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
-    EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
+    EXPECT_EQ(error.kind(), ErrorKind::kData);
+    EXPECT_NE(std::string(error.what()).find("row 1, column 1 is nan"), std::string::npos)
+        << error.what();
   }
 }
 

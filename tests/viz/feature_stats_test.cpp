@@ -10,6 +10,7 @@
 
 #include "drrik/base/interrupt.h"
 #include "drrik/base/threads.h"
+#include "drrik/sae/relu_sae.h"
 #include "viz/fixtures.h"
 
 namespace drrik {
@@ -207,19 +208,41 @@ TEST(FeatureStats, Refuses) {
   EXPECT_EQ(feature_key_name(parse_feature_key("max_activation")), "max_activation");
 }
 
+// A real encoder drops NaN where it keeps what is > 0, so the rows themselves must be looked at.
 TEST(FeatureStats, NamesTheRowOfANumberThatIsNone) {
-  for (const float bad :
-       {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    Rows rows = random_rows(300, 5);
-    rows.at(217, 2) = bad;
-    try {
-      collect_feature_stats(ReluIdentity(5), rows, {.block_rows = 50});
-      ADD_FAILURE() << "accepted";
-    } catch (const Error& error) {
-      EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
-      EXPECT_NE(std::string(error.what()).find("feature 2 on row 217"), std::string::npos)
-          << error.what();
+  Rng rng(3);
+  const ReluSae real = ReluSae::random({.activation_dim = 5, .hidden_dim = 9}, rng);
+  const ReluIdentity identity(5);
+  for (const Sae* sae : {static_cast<const Sae*>(&real), static_cast<const Sae*>(&identity)}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+      Rows rows = random_rows(300, 5);
+      rows.at(217, 2) = bad;
+      try {
+        collect_feature_stats(*sae, rows, {.block_rows = 50});
+        ADD_FAILURE() << "accepted";
+      } catch (const Error& error) {
+        EXPECT_EQ(error.kind(), ErrorKind::kData);
+        EXPECT_NE(std::string(error.what()).find("row 217, column 2"), std::string::npos)
+            << error.what();
+      }
     }
+  }
+}
+
+TEST(FeatureStats, NamesTheFeatureWhoseSumOverflows) {
+  Rng rng(3);
+  ReluSae sae = ReluSae::random({.activation_dim = 5, .hidden_dim = 9}, rng);
+  for (float& weight : sae.encoder().row(4)) weight = 3e38F;
+  Rows rows(3, 5);
+  for (std::int64_t c = 0; c < 5; ++c) rows.at(2, c) = 2.0F;
+  try {
+    collect_feature_stats(sae, rows);
+    ADD_FAILURE() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kNumeric);
+    EXPECT_NE(std::string(error.what()).find("feature 4 on row 2"), std::string::npos)
+        << error.what();
   }
 }
 

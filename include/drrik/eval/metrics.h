@@ -43,8 +43,9 @@ struct EvalReport {
   std::vector<std::int64_t> density_histogram() const;
 };
 
-/// Throws Error(data) when widths differ or there are no rows, Error(numeric) naming the first
-/// block with a NaN or Inf, Error(interrupted). O(rows · d_in · d_sae) time; memory for one block.
+/// Throws Error(data) when widths differ, there are no rows or one holds NaN or Inf (naming row and
+/// column), Error(numeric) naming the first row whose reconstruction is not finite,
+/// Error(interrupted). O(rows · d_in · d_sae) time; memory for one block.
 EvalReport evaluate(const Sae& sae, const RowSource& rows);
 
 }  // namespace drrik

@@ -88,8 +88,9 @@ std::string feature_key_name(FeatureStats::Key key);
 
 /// Encodes all rows once. Every feature's numbers are accumulated in the order of rows by one
 /// thread, so they do not depend on the number of threads. Throws Error(usage) for impossible
-/// options, Error(data) when widths differ, Error(numeric) naming row and feature of an activation
-/// that is not finite, Error(interrupted). No rows is fine: every feature is dead.
+/// options, Error(data) when widths differ or a row holds NaN or Inf (naming row and column),
+/// Error(numeric) naming row and feature where an encoder's product overflows, Error(interrupted).
+/// No rows is fine: every feature is dead.
 FeatureStats collect_feature_stats(const Sae& sae, const RowSource& rows,
                                    const FeatureStatsOptions& options = {});
 
