@@ -8,6 +8,7 @@
 #include "drrik/base/interrupt.h"
 #include "drrik/io/npy.h"
 #include "drrik/sae/io.h"
+#include "eval/check_rows.h"
 
 namespace drrik::cli {
 namespace {
@@ -21,7 +22,7 @@ void run(const Globals& globals, const std::string& path, const std::string& fea
                " latents");
   }
   constexpr std::int64_t kBlock = 1024;
-  NpyWriter writer(output, DType::kF32, {sae->d_in()});
+  NpyWriter writer(output, DType::kF32, {sae->d_in()}, rows->rows());
   Tensor f(DType::kF32, {kBlock, sae->d_sae()});
   Tensor x(DType::kF32, {kBlock, sae->d_in()});
   for (std::int64_t begin = 0; begin < rows->rows(); begin += kBlock) {
@@ -30,6 +31,7 @@ void run(const Globals& globals, const std::string& path, const std::string& fea
     const auto block = f.mutable_mat<float>().rows_range(0, n);
     const auto decoded = x.mutable_mat<float>().rows_range(0, n);
     rows->read(begin, block);
+    detail::check_rows(block, begin);
     sae->decode(MatView<const float>(block), decoded);
     writer.append_rows(decoded);
   }

@@ -9,6 +9,7 @@
 #include "drrik/base/progress.h"
 #include "drrik/io/npy.h"
 #include "drrik/sae/io.h"
+#include "eval/check_rows.h"
 
 namespace drrik::cli {
 namespace {
@@ -22,7 +23,7 @@ void run(const Globals& globals, const std::string& path, const std::string& act
                sae->d_in());
   }
   constexpr std::int64_t kBlock = 1024;
-  NpyWriter writer(output, DType::kF32, {sae->d_sae()});
+  NpyWriter writer(output, DType::kF32, {sae->d_sae()}, rows->rows());
   Tensor x(DType::kF32, {kBlock, sae->d_in()});
   Tensor f(DType::kF32, {kBlock, sae->d_sae()});
   Progress progress("Encoding", rows->rows(), "rows");
@@ -32,6 +33,7 @@ void run(const Globals& globals, const std::string& path, const std::string& act
     const auto block = x.mutable_mat<float>().rows_range(0, n);
     const auto features = f.mutable_mat<float>().rows_range(0, n);
     rows->read(begin, block);
+    detail::check_rows(block, begin);
     sae->encode(block, features);
     writer.append_rows(features);
     progress.advance(n);

@@ -48,6 +48,8 @@ Command::Command(const std::vector<std::string>& args, const fs::path& scratch,
   posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   posix_spawn_file_actions_addopen(&actions, 1, out_.c_str(), O_WRONLY | O_CREAT, 0600);
   posix_spawn_file_actions_addopen(&actions, 2, err_.c_str(), O_WRONLY | O_CREAT, 0600);
+  // Output folders default to the working folder.
+  posix_spawn_file_actions_addchdir_np(&actions, scratch.c_str());
   if (posix_spawn(&pid_, DRRIK_BINARY, &actions, nullptr, argv.data(), environment.data()) != 0) {
     pid_ = -1;
   }

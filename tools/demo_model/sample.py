@@ -5,6 +5,7 @@ short once cut at its last full sentence, or if it repeats itself.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import time
@@ -30,6 +31,20 @@ The wind|The lawyer|She was not|"Good heavens!"|Toward evening|The prisoner
 That night|The horses|"My son,|The window|In Paris|He laughed
 The stranger|The road|"Why should|I have often|The train|Of all the people
 """.strip().replace("\n", "|").split("|")
+
+
+# Words of the period that nobody should meet in a demonstration, by their hashes.
+UNWANTED = {
+    "08234c948b5a00f9", "08a841e996781e9e", "120f6e5b4ea32f65", "1c4bfd100aa92982",
+    "1c6bacc444d7dafc", "4426e54cf6f33618", "45d866ee3730981a", "46505206c396cda4",
+    "6122fdf4ae1474fb", "6437ea7144483cfa", "849170b7fb5dc40d", "9ae315a94e428a7e",
+    "a7bf072c97a0779f", "ad412adb493df95a", "ad6cacf3af98d07b", "be00f1af522eaa99",
+    "d8345722b0e008bb", "e84dde508a606a3e", "f59e28f8bb6499dd",
+}
+
+
+def unwanted(text: str) -> bool:
+    return any(hashlib.sha256(w.rstrip("s").encode()).hexdigest()[:16] in UNWANTED for w in words(text))
 
 
 def words(text: str) -> list[str]:
@@ -87,7 +102,7 @@ def main() -> None:
     known = book_runs(args.books)
     context = model.config.max_position_embeddings
     begin, kept, size, drawn = time.time(), [], 0, 0
-    dropped = {"book": 0, "short": 0, "repeats": 0}
+    dropped = {"book": 0, "short": 0, "repeats": 0, "unwanted": 0}
     seen: set[str] = set()
     while size < args.bytes:
         for openings in ([""] * args.batch, [OPENINGS[i % len(OPENINGS)] for i in range(args.batch)]):
@@ -109,6 +124,8 @@ def main() -> None:
                     text = trim(tokenizer.decode(row, skip_special_tokens=True))
                     if len(text) < args.least or text in seen:
                         dropped["short"] += 1
+                    elif unwanted(text):
+                        dropped["unwanted"] += 1
                     elif repeats_itself(text):
                         dropped["repeats"] += 1
                     elif runs(text) & known:
