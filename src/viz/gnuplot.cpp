@@ -163,7 +163,9 @@ std::string gnuplot_string(std::string_view text) {
     } else if (byte < 0x20 || byte == 0x7F) {
       out += ' ';
     } else {
-      out += '\\';
+      // Of an escape that starts with 0 up to four digits are read, else up to three: "\044" would
+      // take in a digit after it.
+      out += byte < 0x40 ? "\\0" : "\\";
       out += static_cast<char>('0' + (byte >> 6U));
       out += static_cast<char>('0' + (byte >> 3U & 7U));
       out += static_cast<char>('0' + (byte & 7U));

@@ -6,8 +6,10 @@
 #include <utf8proc.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <iterator>
 
+#include "drrik/base/error.h"
 #include "drrik/base/rng.h"
 #include "viz/gnuplot.h"
 #include "viz/ticks.h"
@@ -129,9 +131,27 @@ TEST(TextLayout, HoldsAnyBytes) {
 
 TEST(GnuplotString, CannotBeEnded) {
   EXPECT_EQ(gnuplot_string("a 1.5"), "\"a 1.5\"");
-  EXPECT_EQ(gnuplot_string("'\"\\`@$"), "\"\\047\\042\\134\\140\\100\\044\"");
+  EXPECT_EQ(gnuplot_string("'\"\\`@$"), "\"\\0047\\0042\\134\\140\\100\\0044\"");
   EXPECT_EQ(gnuplot_string("a\nb"), "\"a b\"");
   EXPECT_EQ(gnuplot_string(std::string_view("\0", 1)), "\" \"");
+}
+
+// What follows an escape must not be read as part of it: every mark before every mark and digit.
+TEST(GnuplotString, ReadsBackAsItWas) {
+  if (std::system("gnuplot --version >/dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "gnuplot is not installed: its strings are NOT tested";
+  }
+  std::string script = "set encoding utf8\nset print 'out.txt'\n";
+  std::string wanted;
+  for (char first = 0x20; first < 0x7F; ++first) {
+    std::string text = "x";
+    for (char second = 0x20; second < 0x7F; ++second) text += {first, second};
+    text += first;
+    for (const char* part : {"\u00E9", "\u65E5", "77", "7", "0", "000"}) text += part + str(first);
+    script += "print " + gnuplot_string(text) + "\n";
+    wanted += text + "\n";
+  }
+  EXPECT_EQ(run_gnuplot(script, "out.txt"), wanted);
 }
 
 TEST(FontList, IsParsed) {
