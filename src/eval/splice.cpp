@@ -6,15 +6,17 @@
 #include "drrik/base/interrupt.h"
 #include "drrik/base/progress.h"
 #include "drrik/base/threads.h"
+#include "drrik/ops/convert.h"
 #include "drrik/ops/softmax.h"
 #include "drrik/tensor/tensor.h"
 
 namespace drrik {
 namespace {
 
-/// Log-probabilities of one sequence with an edit at the hook.
+/// Log-probabilities of one sequence with an edit at the hook. `what` says of the logits which they
+/// are, should they be no numbers.
 Tensor log_probabilities(const Model& model, const TokenBatch& batch, const Hook& hook,
-                         const HookFunction& edit) {
+                         const HookFunction& edit, const char* what, std::ptrdiff_t text) {
   ForwardOptions options;
   options.logits = ForwardOptions::Logits::kAll;
   if (edit) {
@@ -22,6 +24,9 @@ Tensor log_probabilities(const Model& model, const TokenBatch& batch, const Hook
     options.on_hook = edit;
   }
   Tensor logits = model.forward(batch, options);
+  if (has_nonfinite(logits.data<float>())) {
+    throw_numeric("evaluate: ", what, " of text ", text, " hold NaN or Inf");
+  }
   log_softmax(logits.mat<float>(), logits.mutable_mat<float>());
   return logits;
 }
@@ -118,20 +123,23 @@ SpliceReport evaluate_splice(const Model& model, const Sae& sae, const Hook& hoo
     TokenBatch batch;
     batch.append(*ids);
     const auto positions = batch.rows() - 1;
-    const Tensor clean = log_probabilities(model, batch, hook, {});
+    const auto run = [&](const HookFunction& edit, const char* what) {
+      return log_probabilities(model, batch, hook, edit, what, ids - sequences.data());
+    };
+    const Tensor clean = run({}, "the model's own logits");
     report.ce_clean += cross_entropy_sum(clean, *ids);
     {
-      const Tensor spliced = log_probabilities(model, batch, hook, reconstruct(sae));
+      const Tensor spliced = run(reconstruct(sae), "the logits with the reconstruction");
       report.ce_spliced += cross_entropy_sum(spliced, *ids);
       report.kl_spliced += kl_sum(clean, spliced, positions);
     }
     {
-      const Tensor ablated = log_probabilities(model, batch, hook, replace_with(zero));
+      const Tensor ablated = run(replace_with(zero), "the logits with the hook at zero");
       report.ce_zero += cross_entropy_sum(ablated, *ids);
       report.kl_zero += kl_sum(clean, ablated, positions);
     }
     report.ce_mean +=
-        cross_entropy_sum(log_probabilities(model, batch, hook, replace_with(mean)), *ids);
+        cross_entropy_sum(run(replace_with(mean), "the logits with the hook at its mean"), *ids);
     report.predictions += positions;
     ++report.sequences;
     progress.advance(1);

@@ -71,5 +71,25 @@ TEST(Splice, RefusesAWidthOrLayerThatDoesNotFit) {
   EXPECT_THROW(evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 0}, {{1}}), Error);
 }
 
+TEST(Splice, SaysWhichLogitsAreNoNumbers) {
+  const auto message = [](const Model& model, const Sae& sae) -> std::string {
+    try {
+      evaluate_splice(model, sae, {HookPoint::kMlpOut, 0}, texts());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kNumeric) << error.what();
+      return error.what();
+    }
+    return "no error";
+  };
+  ModelConfig broken = tiny();
+  broken.rope.cos_sin_scale = std::nan("");
+  const std::string clean = message(make_random_model(broken, 1), identity_sae(32));
+  EXPECT_NE(clean.find("the model's own logits"), std::string::npos) << clean;
+  EXPECT_NE(clean.find("of text 0"), std::string::npos) << clean;
+  const std::string spliced = message(make_random_model(tiny(), 1),
+                                      FakeSae(32, 4, std::vector<float>(32 * 4, 1.0F), INFINITY));
+  EXPECT_NE(spliced.find("logits with the reconstruction"), std::string::npos) << spliced;
+}
+
 }  // namespace
 }  // namespace drrik
