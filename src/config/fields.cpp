@@ -143,7 +143,7 @@ std::vector<Field> make_fields() {
       {"visualization.top_features",
        "Features shown.",
        DRRIK_FIELD(visualization.top_features),
-       {1, 1000, false, false}},
+       {1, 200, false, false}},
       {"visualization.examples",
        "Top examples shown of each feature.",
        DRRIK_FIELD(visualization.examples),
@@ -151,7 +151,7 @@ std::vector<Field> make_fields() {
       {"visualization.max_text_length",
        "Characters of an example that are shown.",
        DRRIK_FIELD(visualization.max_text_length),
-       {1, 10000, false, false}},
+       {1, 2000, false, false}},
       {"visualization.features", "Features to show beside the top ones.",
        DRRIK_FIELD(visualization.features), at_least(0)},
 

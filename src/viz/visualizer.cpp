@@ -153,15 +153,14 @@ Figure FeatureVisualizer::plot_feature_examples(std::int64_t feature,
 
 Figure FeatureVisualizer::plot_decoder_weights(const std::vector<std::int64_t>& features,
                                                std::int64_t n) {
-  constexpr std::size_t kMax = 100;
-  if (features.size() > kMax || n < 1 || n > static_cast<std::int64_t>(kMax)) {
-    throw_usage("decoder weights: got ",
-                features.empty() ? n : static_cast<std::int64_t>(features.size()),
-                " features, wanted 1 to ", kMax);
-  }
+  constexpr std::int64_t kMax = 100;
+  const auto named = static_cast<std::int64_t>(features.size());
+  if (named > kMax) throw_usage("decoder weights: got ", named, " features, wanted 1 to ", kMax);
+  if (n < 1) throw_usage("decoder weights: got ", n, " features, wanted at least 1");
   std::vector<detail::WeightColumn> columns;
   for (const std::int64_t feature :
-       features.empty() ? stats().top_features(n, FeatureStats::Key::kDensity) : features) {
+       features.empty() ? stats().top_features(std::min(n, kMax), FeatureStats::Key::kDensity)
+                        : features) {
     columns.push_back({feature, impl_->sae.decoder_direction(feature)});
   }
   return impl_->save("decoder_weights", detail::weights_figure(columns, impl_->options));

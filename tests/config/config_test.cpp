@@ -147,6 +147,8 @@ TEST(Config, RefusesWrongValues) {
       {"top_p", "0", "above 0"},
       {"top_p", "1.01", "at most 1"},
       {"dpi", "10000", "at most 600"},
+      {"top_features", "201", "at most 200"},
+      {"visualization.max_text_length", "2001", "at most 2000"},
       {"shuffle", "perhaps", "true or false"},
       {"torch_dtype", "float1", "did you mean 'float16'?"},
       {"log_level", "LOUD", "DEBUG, INFO"},

@@ -7,6 +7,7 @@
 
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
+#include "drrik/config/config.h"
 #include "drrik/viz/visualizer.h"
 #include "viz/fixtures.h"
 #include "viz/gnuplot.h"
@@ -289,6 +290,51 @@ TEST(Figures, RefuseTheImpossible) {
   EXPECT_EQ(kind_of([&] { FeatureVisualizer(sae, rows, {.dpi = 0}); }), ErrorKind::kUsage);
   EXPECT_EQ(kind_of([&] { parse_figure_style("drak"); }), ErrorKind::kUsage);
   EXPECT_EQ(kind_of([&] { parse_figure_format("jpeg"); }), ErrorKind::kUsage);
+}
+
+// What the configuration lets through must not be refused when the figure's turn comes.
+TEST(Figures, TakeWhatTheConfigurationTakes) {
+  NEEDS_GNUPLOT();
+  const ScratchFolder folder;
+  Rows rows = random_rows(200, 300);
+  const ReluIdentity sae(300);
+  FeatureVisualizer visualizer(
+      sae, rows, {.output_dir = folder.path(), .format = FigureFormat::kSvg, .dpi = 60});
+  const auto allowed = [](const char* name, std::int64_t value) {
+    Config config;
+    try {
+      set(config, name, std::to_string(value));
+    } catch (const Error&) {
+      return false;
+    }
+    return true;
+  };
+  const auto drawn = [](auto&& f) {
+    try {
+      f();
+    } catch (const Error& error) {
+      EXPECT_EQ(error.kind(), ErrorKind::kUsage) << error.what();
+      return false;
+    }
+    return true;
+  };
+  for (const std::int64_t n : {0, 1, 100, 101, 200, 201, 1000, 1001, 2000, 2001, 10000}) {
+    EXPECT_EQ(allowed("visualization.top_features", n),
+              drawn([&] { visualizer.plot_top_features(n); }))
+        << n;
+    EXPECT_EQ(allowed("visualization.examples", n),
+              drawn([&] { visualizer.plot_feature_examples(0, {.k = n, .show_text = false}); }))
+        << n;
+    EXPECT_EQ(allowed("visualization.max_text_length", n),
+              drawn([&] { visualizer.plot_feature_examples(0, {.k = 1, .max_text_length = n}); }))
+        << n;
+    if (allowed("visualization.top_features", n)) {
+      EXPECT_TRUE(drawn([&] { visualizer.plot_decoder_weights({}, n); })) << n;
+    }
+  }
+  // The densest hundred are drawn when more are asked for.
+  const std::string most = visualizer.plot_decoder_weights({}, 200).bytes();
+  EXPECT_EQ(visualizer.plot_decoder_weights({}, 100).bytes(), most);
 }
 
 class PathTest : public ::testing::Test {

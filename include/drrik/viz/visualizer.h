@@ -92,8 +92,8 @@ class FeatureVisualizer {
   Figure plot_top_features(std::int64_t n = 10, const std::string& by = "density");
   /// Bars of the strongest rows with their texts. feature_N_examples.png
   Figure plot_feature_examples(std::int64_t feature, const ExampleOptions& options = {});
-  /// Histograms of decoder columns, of the n densest features when `features` is empty (at most
-  /// 100). decoder_weights.png
+  /// Histograms of decoder columns: of `features` (at most 100), or of the min(n, 100) densest ones
+  /// when that is empty. decoder_weights.png
   Figure plot_decoder_weights(const std::vector<std::int64_t>& features = {}, std::int64_t n = 10);
   /// All about one feature. feature_N_dashboard.png
   Figure create_feature_dashboard(std::int64_t feature);
