@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "drrik/base/error.h"
+#include "drrik/base/log.h"
 #include "viz/gnuplot.h"
 
 namespace drrik::detail {
@@ -13,6 +14,7 @@ namespace {
 constexpr double kPointsPerInch = 72.0;
 // gnuplot's cairo terminals set a point at 1/72 inch of a screen of 96 dots an inch.
 constexpr double kScreenDpi = 96.0;
+constexpr double kMaxPixels = 32767;      // A side of cairo's pictures.
 constexpr double kMonoAdvance = 0.60205;  // DejaVu Sans Mono, of its size
 
 std::string number(double value) {
@@ -69,6 +71,17 @@ const Theme& theme(FigureStyle style) {
   static const Theme dark = {"#15191f", "#1e242c", "#e8ebef", "#9aa6b4",
                              "#2b323c", "#6fb1ec", "#f2a65a", "#5c4522"};
   return style == FigureStyle::kDark ? dark : light;
+}
+
+VisualizerOptions fitting_options(double inches, const VisualizerOptions& options) {
+  VisualizerOptions out = options;
+  const int most = static_cast<int>(kMaxPixels / inches);
+  if (options.format == FigureFormat::kPng && options.dpi > most) {
+    log_warning("a figure of ", std::lround(inches), " inches is drawn at ", most,
+                " dots an inch, the most a PNG of that height can have; svg has no such limit");
+    out.dpi = most;
+  }
+  return out;
 }
 
 Canvas::Canvas(double width, double height, const VisualizerOptions& options)

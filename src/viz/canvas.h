@@ -60,6 +60,10 @@ struct Curve {
   bool dashed = false;
 };
 
+/// The options with as few dots an inch as cairo needs to draw a picture that is `inches` high: at
+/// most 32767 pixels a side. Says so in a warning when they are fewer than asked for.
+VisualizerOptions fitting_options(double inches, const VisualizerOptions& options);
+
 class Canvas {
  public:
   Canvas(double width, double height, const VisualizerOptions& options);

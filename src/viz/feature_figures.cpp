@@ -58,6 +58,9 @@ std::string examples_figure(const FeatureView& view, const ExampleOptions& examp
   layout.lines = 2 + example_options.max_text_length / 60;
   const double bottom = draw_examples(canvas, 0.98, view.examples, layout);
   canvas.set_height(bottom + 0.3);
+  // The width of a column depends on the dots an inch, so fewer of them are another layout.
+  const VisualizerOptions fitting = fitting_options(canvas.height(), options);
+  if (fitting.dpi != options.dpi) return examples_figure(view, example_options, fitting);
   return canvas.render();
 }
 

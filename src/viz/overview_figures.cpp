@@ -211,7 +211,8 @@ std::string top_features_figure(const FeatureStats& stats,
                                 std::int64_t asked, const VisualizerOptions& options) {
   const auto count = static_cast<double>(features.size());
   const double step = 0.34;
-  Canvas canvas(10.5, features.empty() ? 3.0 : 1.0 + step * count + 0.3, options);
+  const double height = features.empty() ? 3.0 : 1.0 + step * count + 0.3;
+  Canvas canvas(10.5, height, fitting_options(height, options));
   const Theme& colors = canvas.colors();
   std::string subtitle = key_subtitle(key);
   if (static_cast<std::int64_t>(features.size()) < asked && !features.empty()) {

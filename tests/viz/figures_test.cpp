@@ -9,6 +9,7 @@
 #include "drrik/base/log.h"
 #include "drrik/config/config.h"
 #include "drrik/viz/visualizer.h"
+#include "viz/canvas.h"
 #include "viz/fixtures.h"
 #include "viz/gnuplot.h"
 #include "viz/xml.h"
@@ -335,6 +336,35 @@ TEST(Figures, TakeWhatTheConfigurationTakes) {
   // The densest hundred are drawn when more are asked for.
   const std::string most = visualizer.plot_decoder_weights({}, 200).bytes();
   EXPECT_EQ(visualizer.plot_decoder_weights({}, 100).bytes(), most);
+}
+
+// Cairo draws at most 32767 pixels a side.
+TEST(Figures, TallOnesAreDrawnAtFewerDots) {
+  NEEDS_GNUPLOT();
+  const ScratchFolder folder;
+  Rows rows(120, 1);
+  for (std::int64_t r = 0; r < 120; ++r) rows.at(r, 0) = static_cast<float>(r + 1);
+  const ReluIdentity sae(1);
+  std::string log;
+  set_log_sink([&](LogLevel level, std::string_view message) {
+    if (level == LogLevel::kWarning) log += message;
+  });
+  FeatureVisualizer visualizer(sae, rows, {.output_dir = folder.path()});
+  visualizer.set_labeler([](std::int64_t) {
+    std::string words;
+    while (words.size() < 2000) words += "so many words ";
+    return RowLabel{words, " token", words};
+  });
+  const Figure figure = visualizer.plot_feature_examples(0, {.k = 100, .max_text_length = 2000});
+  const Size size = png_size(figure.bytes());
+  EXPECT_GT(size.height, 32000);
+  EXPECT_LE(size.height, 32767);
+  EXPECT_NE(log.find("dots an inch"), std::string::npos) << log;
+  // The tallest of the others: 200 features at 600 dots an inch.
+  EXPECT_EQ(detail::fitting_options(69.3, {.dpi = 600}).dpi, 472);
+  EXPECT_EQ(detail::fitting_options(69.3, {.dpi = 472}).dpi, 472);
+  EXPECT_EQ(detail::fitting_options(69.3, {.format = FigureFormat::kSvg, .dpi = 600}).dpi, 600);
+  set_log_sink(nullptr);
 }
 
 class PathTest : public ::testing::Test {
