@@ -103,7 +103,7 @@ void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weigh
   if (labels) {
     x.ticks = linear_ticks(-limit, limit, 5);
   } else {
-    const double round = linear_ticks(0, limit * 0.9, 2).back().at;
+    const double round = round_below(limit * 0.9);
     x.ticks = linear_ticks(-round, round, 2);
   }
   Axis y;

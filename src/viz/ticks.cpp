@@ -58,6 +58,14 @@ std::vector<Tick> ticks_by(double low, double high, double step) {
 
 }  // namespace
 
+double round_below(double value) {
+  const double power = std::pow(10.0, std::floor(std::log10(value)));
+  for (const double factor : {5.0, 2.0}) {
+    if (factor * power <= value) return factor * power;
+  }
+  return power;
+}
+
 std::vector<Tick> linear_ticks(double low, double high, int count) {
   if (!(high > low) || !std::isfinite(high - low)) return {};
   return ticks_by(low, high, round_step((high - low) / std::max(count, 1)));

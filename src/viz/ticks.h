@@ -12,6 +12,8 @@ struct Tick {
   std::string label;
 };
 
+/// The largest of 1, 2 and 5 times a power of ten that is at most `value` > 0: over 2/5 of it.
+double round_below(double value);
 /// About `count` round numbers over [low, high].
 std::vector<Tick> linear_ticks(double low, double high, int count);
 /// The same, whole numbers only.

@@ -10,6 +10,7 @@
 #include "drrik/config/config.h"
 #include "drrik/viz/visualizer.h"
 #include "viz/canvas.h"
+#include "viz/figures.h"
 #include "viz/fixtures.h"
 #include "viz/gnuplot.h"
 #include "viz/xml.h"
@@ -253,6 +254,20 @@ TEST(Figures, OddDataIsDrawnOrSaid) {
       EXPECT_EQ(svg.find("nan"), std::string::npos) << c.name << " " << figure.path;
       EXPECT_EQ(svg.find("inf"), std::string::npos) << c.name << " " << figure.path;
     }
+  }
+}
+
+// "feature 0", "norm ..." and one tick on either side of 0, whatever the largest weight.
+TEST(Figures, DecoderWeightsHaveAScale) {
+  NEEDS_GNUPLOT();
+  VisualizerOptions options;
+  options.format = FigureFormat::kSvg;
+  const std::pair<float, const char*> cases[] = {
+      {0.44F, "0.2"}, {0.5F, "0.2"}, {0.55F, "0.2"}, {0.56F, "0.5"}, {1.0F, "0.5"}};
+  for (const auto& [largest, label] : cases) {
+    const std::string svg = detail::weights_figure({{0, {largest, -largest / 2, 0.0F}}}, options);
+    EXPECT_NE(svg.find(str(">\u2212", label, "<")), std::string::npos) << largest;
+    EXPECT_NE(svg.find(str(">", label, "<")), std::string::npos) << largest;
   }
 }
 

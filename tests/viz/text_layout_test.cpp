@@ -189,6 +189,17 @@ TEST(Ticks, AreRoundAndInside) {
   EXPECT_EQ(log_ticks(1, 20000, 9).back().label, "10\u2074");
 }
 
+TEST(Ticks, RoundBelowIsNear) {
+  for (double value = 1e-30; value < 1e30; value *= 1.0037) {
+    const double round = round_below(value);
+    ASSERT_LE(round, value * (1 + 1e-12));
+    ASSERT_GT(round, value * 0.4 * (1 - 1e-12));
+    EXPECT_EQ(linear_ticks(-round, round, 2).size(), 3U) << value;
+  }
+  EXPECT_DOUBLE_EQ(round_below(0.45), 0.2);
+  EXPECT_DOUBLE_EQ(round_below(5), 5);
+}
+
 TEST(Numbers, ReadWell) {
   EXPECT_EQ(with_commas(0), "0");
   EXPECT_EQ(with_commas(999), "999");
