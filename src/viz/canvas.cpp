@@ -139,8 +139,8 @@ void Canvas::panel(const Box& frame, const Axis& x, const Axis& y, const std::ve
     std::string rows;
     for (const auto& [px, py] : curve.points) rows += number(px) + " " + number(py) + "\n";
     if (rows.empty()) continue;
-    block(rows, str("using 1:2 with ", curve.dots ? "linespoints" : "lines",
-                    curve.dots ? " pt 7 ps 0.5" : "", " linewidth 1.8 ",
+    block(rows, str("using 1:2 with ", curve.dots > 0 ? "linespoints" : "lines",
+                    curve.dots > 0 ? " pt 7 ps " + number(curve.dots) : "", " linewidth 1.8 ",
                     curve.dashed ? "dashtype (6,5) " : "", "linecolor ",
                     color(curve.color != nullptr ? curve.color : theme_.primary), " notitle"));
   }

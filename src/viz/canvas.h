@@ -56,7 +56,7 @@ struct Bar {
 struct Curve {
   std::vector<std::pair<double, double>> points;
   const char* color = nullptr;
-  bool dots = false;
+  double dots = 0.0;  ///< Size of the dot at each point; 0: a line only.
   bool dashed = false;
 };
 

@@ -44,8 +44,8 @@ void curve_panel(Canvas& canvas, const Box& frame, const std::string& title,
                  const std::vector<double>& train, const std::vector<double>& validation) {
   const Theme& colors = canvas.colors();
   canvas.text(frame.left, frame.top - 0.22, title, {10, colors.text, HAlign::kLeft, true});
-  Curve first{by_epoch(train), colors.primary, false, false};
-  Curve second{by_epoch(validation), colors.secondary, false, false};
+  Curve first{by_epoch(train), colors.primary};
+  Curve second{by_epoch(validation), colors.secondary};
   if (first.points.empty() && second.points.empty()) {
     canvas.empty_panel(frame, "Nothing was recorded.");
     return;
@@ -68,17 +68,19 @@ void curve_panel(Canvas& canvas, const Box& frame, const std::string& title,
     y.high = high * 1.2;
     y.ticks = log_ticks(y.low, y.high, 6);
   } else {
-    // From zero when that wastes little, so that heights can be compared.
+    // From zero when that wastes little, so that heights can be compared; a single epoch has no
+    // course that it could flatten.
     const double pad = high > low ? (high - low) * 0.08 : std::max(std::abs(high) * 0.1, 1e-12);
-    y.low = low >= 0 && low < 0.6 * high ? 0.0 : low - pad;
-    y.high = high + pad;
+    y.low = low >= 0 && (low < 0.6 * high || epochs == 1) ? 0.0 : low - pad;
+    y.high = high + std::max(pad, (high - y.low) * 0.08);
     y.ticks = linear_ticks(y.low, y.high, 5);
   }
   Axis x;
-  x.low = epochs > 1 ? 1 : 0;
-  x.high = epochs > 1 ? static_cast<double>(epochs) : 2;
+  // A single epoch stands in the middle, and is the only one named.
+  x.low = epochs > 1 ? 1 : 0.5;
+  x.high = epochs > 1 ? static_cast<double>(epochs) : 1.5;
   x.ticks = integer_ticks(x.low, x.high, 8);
-  first.dots = second.dots = epochs <= 20;
+  first.dots = second.dots = epochs == 1 ? 1.0 : epochs <= 20 ? 0.5 : 0.0;
   const bool both = !second.points.empty();
   canvas.panel(frame, x, y, {}, {first, second});
   canvas.text((frame.left + frame.right) / 2, frame.bottom + 0.40, "epoch",
@@ -183,7 +185,7 @@ std::string density_figure(const FeatureStats& stats, std::int64_t bins, bool lo
     x.high = densest;
     x.ticks = linear_ticks(0, densest, 6);
   }
-  const Curve line{{{middle, 0.0}, {middle, y.high}}, canvas.colors().secondary, false, true};
+  const Curve line{{{middle, 0.0}, {middle, y.high}}, canvas.colors().secondary, 0.0, true};
   canvas.panel(frame, x, y, bars, {line});
   draw_axis_titles(canvas, frame, "density: part of the rows on which a feature fires", "features");
   const double part =

@@ -271,6 +271,17 @@ TEST(Figures, DecoderWeightsHaveAScale) {
   }
 }
 
+// One epoch is a point, not a line over epochs that never were.
+TEST(Figures, OneEpochIsOnePoint) {
+  NEEDS_GNUPLOT();
+  VisualizerOptions options;
+  options.format = FigureFormat::kSvg;
+  const std::string svg = detail::curves_figure({{0.5}, {0.6}, {30}, {31}}, options);
+  EXPECT_NE(svg.find(">1<"), std::string::npos);
+  EXPECT_EQ(svg.find(">2<"), std::string::npos);
+  EXPECT_NE(svg.find("validation"), std::string::npos);
+}
+
 TEST(Figures, DrawingTwiceGivesTheSameBytes) {
   NEEDS_GNUPLOT();
   const ScratchFolder folder;
