@@ -78,7 +78,7 @@ std::string dashboard_figure(const FeatureView& view, const VisualizerOptions& o
   title(0.35, 1.68, "Activations");
   draw_activations(canvas, {0.95, 2.1, 5.35, 3.9}, *view.stats, view.feature, 60, true);
   title(0.35, 4.68, "Decoder weights");
-  draw_weights(canvas, {0.95, 5.1, 5.35, 6.8}, view.decoder, 50, 0, true);
+  draw_weights(canvas, {0.95, 5.1, 5.35, 6.8}, view.decoder, 50);
   title(5.95, 1.68, "Top examples");
   if (view.examples.empty()) {
     canvas.empty_panel({5.95, 1.95, 12.65, 6.8}, never_fires(*view.stats));

@@ -28,9 +28,21 @@ void draw_axis_titles(Canvas& canvas, const Box& frame, std::string_view x, std:
 
 void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stats,
                       std::int64_t feature, std::int64_t bins, bool log_y);
-/// Histogram of weights over [-limit, limit]; limit 0 takes the largest.
+/// The largest |weight|. Throws Error(numeric) for one that is not finite.
+double largest_weight(std::span<const float> weights);
+/// Counts in `bins` of equal width over [-limit, limit]; those beyond are in the outermost.
+std::vector<double> count_weights(std::span<const float> weights, std::int64_t bins, double limit);
+/// What several small histograms of weights have in common.
+struct WeightScale {
+  double limit = 0.0;  ///< x is [-limit, limit].
+  double most = 0.0;   ///< Largest count of any.
+};
+/// A small histogram without titles; `numbers` names the heights.
 void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
-                  std::int64_t bins, double limit, bool labels);
+                  std::int64_t bins, const WeightScale& scale, bool numbers);
+/// A histogram over its own range, with titles.
+void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
+                  std::int64_t bins);
 
 /// A line of a wrapped label, its token on a coloured ground; `y` is its middle.
 void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, double font,

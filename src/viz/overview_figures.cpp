@@ -11,6 +11,7 @@ namespace drrik::detail {
 namespace {
 
 constexpr double kLowestDensity = 1e-8;
+constexpr std::int64_t kWeightBins = 50;
 
 double median(std::vector<double> values) {
   if (values.empty()) return 0.0;
@@ -261,30 +262,36 @@ std::string weights_figure(const std::vector<WeightColumn>& columns,
   const std::size_t down = columns.empty() ? 1 : (columns.size() + across - 1) / across;
   const double cell_width = 2.05;
   const double cell_height = 1.75;
-  Canvas canvas(0.5 + cell_width * static_cast<double>(across),
+  const double scale_width = 0.4;  // Of the numbers left of a row's first panel.
+  Canvas canvas(0.5 + scale_width + cell_width * static_cast<double>(across),
                 1.05 + cell_height * static_cast<double>(down), options);
   draw_header(canvas, "Decoder weights",
-              "Each feature's direction: how its weights are distributed over the dimensions");
+              columns.size() > 1
+                  ? "How many dimensions of a feature's direction have which weight; "
+                    "all panels to one scale"
+                  : "How many dimensions of the feature's direction have which weight");
   if (columns.empty()) {
     canvas.empty_panel({0.35, 0.9, canvas.width() - 0.35, canvas.height() - 0.3},
                        "No feature fires; name features to see their weights.");
     return canvas.render();
   }
-  double limit = 0.0;
+  WeightScale scale;
   for (const WeightColumn& column : columns) {
-    for (const float w : column.weights) {
-      limit = std::max(limit, std::abs(static_cast<double>(w)));
-    }
+    scale.limit = std::max(scale.limit, largest_weight(column.weights));
+  }
+  for (const WeightColumn& column : columns) {
+    const std::vector<double> counts = count_weights(column.weights, kWeightBins, scale.limit);
+    scale.most = std::max(scale.most, *std::max_element(counts.begin(), counts.end()));
   }
   for (std::size_t i = 0; i < columns.size(); ++i) {
-    const double left = 0.35 + cell_width * static_cast<double>(i % across);
+    const double left = 0.35 + scale_width + cell_width * static_cast<double>(i % across);
     const double top = 0.95 + cell_height * static_cast<double>(i / across);
     const Box frame{left, top + 0.28, left + cell_width - 0.25, top + cell_height - 0.42};
     canvas.text(left, top + 0.12, str("feature ", columns[i].feature),
                 {8.5, canvas.colors().text, HAlign::kLeft, true});
     canvas.text(frame.right, top + 0.12, str("norm ", short_number(norm(columns[i].weights))),
                 {8, canvas.colors().muted, HAlign::kRight});
-    draw_weights(canvas, frame, columns[i].weights, 50, limit, false);
+    draw_weights(canvas, frame, columns[i].weights, kWeightBins, scale, i % across == 0);
   }
   return canvas.render();
 }

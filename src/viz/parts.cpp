@@ -12,6 +12,33 @@ namespace {
 
 constexpr double kPointsPerInch = 72.0;
 
+Axis weight_axis(double limit) {
+  Axis x;
+  x.high = limit > 0 ? limit : 1.0;
+  x.low = -x.high;
+  return x;
+}
+
+Axis count_axis(double most, int ticks) {
+  Axis y;
+  y.high = std::max(1.0, most) * 1.05;
+  y.ticks = integer_ticks(0, y.high, ticks);
+  y.grid = true;
+  return y;
+}
+
+std::vector<Bar> weight_bars(std::span<const float> weights, std::int64_t bins, double limit) {
+  const std::vector<double> counts = count_weights(weights, bins, limit);
+  std::vector<Bar> bars;
+  const double width = 2 * limit / static_cast<double>(bins);
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    if (counts[i] == 0) continue;
+    const double left = -limit + width * static_cast<double>(i);
+    bars.push_back({left, left + width, 0, counts[i]});
+  }
+  return bars;
+}
+
 }  // namespace
 
 double norm(std::span<const float> values) {
@@ -81,46 +108,46 @@ void draw_activations(Canvas& canvas, const Box& frame, const FeatureStats& stat
   draw_axis_titles(canvas, frame, "activation", log_y ? "rows (log scale)" : "rows");
 }
 
-void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
-                  std::int64_t bins, double limit, bool labels) {
+double largest_weight(std::span<const float> weights) {
   double largest = 0.0;
   for (const float w : weights) {
     if (!std::isfinite(w)) throw_numeric("decoder column: holds a weight that is not finite");
     largest = std::max(largest, std::abs(static_cast<double>(w)));
   }
-  if (limit <= 0) limit = largest;
-  if (limit <= 0) limit = 1.0;
+  return largest;
+}
+
+std::vector<double> count_weights(std::span<const float> weights, std::int64_t bins, double limit) {
+  if (limit <= 0) limit = 1.0;  // All are zero.
   std::vector<double> counts(static_cast<std::size_t>(bins), 0.0);
   for (const float w : weights) {
     const double place = (static_cast<double>(w) / limit + 1) / 2 * static_cast<double>(bins);
     const auto bin = std::clamp<std::int64_t>(static_cast<std::int64_t>(place), 0, bins - 1);
     counts[static_cast<std::size_t>(bin)] += 1;
   }
-  const double most = std::max(1.0, *std::max_element(counts.begin(), counts.end()));
-  Axis x;
-  x.low = -limit;
-  x.high = limit;
-  if (labels) {
-    x.ticks = linear_ticks(-limit, limit, 5);
-  } else {
-    const double round = round_below(limit * 0.9);
-    x.ticks = linear_ticks(-round, round, 2);
+  return counts;
+}
+
+void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
+                  std::int64_t bins, const WeightScale& scale, bool numbers) {
+  Axis x = weight_axis(scale.limit);
+  const double round = round_below(x.high * 0.9);
+  x.ticks = linear_ticks(-round, round, 2);
+  Axis y = count_axis(scale.most, 3);
+  if (!numbers) {
+    for (Tick& tick : y.ticks) tick.label.clear();
   }
-  Axis y;
-  y.high = most * 1.05;
-  if (labels) {
-    y.ticks = integer_ticks(0, y.high, 4);
-    y.grid = true;
-  }
-  std::vector<Bar> bars;
-  const double width = 2 * limit / static_cast<double>(bins);
-  for (std::size_t i = 0; i < counts.size(); ++i) {
-    if (counts[i] == 0) continue;
-    const double left = -limit + width * static_cast<double>(i);
-    bars.push_back({left, left + width, 0, counts[i]});
-  }
-  canvas.panel(frame, x, y, bars, {});
-  if (labels) draw_axis_titles(canvas, frame, "decoder weight", "dimensions");
+  canvas.panel(frame, x, y, weight_bars(weights, bins, x.high), {});
+}
+
+void draw_weights(Canvas& canvas, const Box& frame, std::span<const float> weights,
+                  std::int64_t bins) {
+  Axis x = weight_axis(largest_weight(weights));
+  x.ticks = linear_ticks(x.low, x.high, 5);
+  const std::vector<double> counts = count_weights(weights, bins, x.high);
+  const Axis y = count_axis(*std::max_element(counts.begin(), counts.end()), 4);
+  canvas.panel(frame, x, y, weight_bars(weights, bins, x.high), {});
+  draw_axis_titles(canvas, frame, "decoder weight", "dimensions");
 }
 
 void draw_label_line(Canvas& canvas, double x, double y, const LabelLine& line, double font,

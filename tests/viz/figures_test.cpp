@@ -94,8 +94,8 @@ TEST(Figures, AllAreDrawnAtTheirSize) {
     check(visualizer.plot_top_features(5, "mean_activation"), "top_features_mean_activation.png",
           10.5, 0);
     check(visualizer.plot_feature_examples(2), "feature_2_examples.png", 10.5, 0);
-    check(visualizer.plot_decoder_weights(), "decoder_weights.png", 10.75, 0);
-    check(visualizer.plot_decoder_weights({1, 29}), "decoder_weights.png", 6.65, 0);
+    check(visualizer.plot_decoder_weights(), "decoder_weights.png", 11.15, 0);
+    check(visualizer.plot_decoder_weights({1, 29}), "decoder_weights.png", 7.05, 0);
     check(visualizer.create_feature_dashboard(2), "feature_2_dashboard.png", 13.0, 7.55);
   }
 }
@@ -269,6 +269,24 @@ TEST(Figures, DecoderWeightsHaveAScale) {
     EXPECT_NE(svg.find(str(">\u2212", label, "<")), std::string::npos) << largest;
     EXPECT_NE(svg.find(str(">", label, "<")), std::string::npos) << largest;
   }
+}
+
+// All panels to one vertical scale, which the first of a row names.
+TEST(Figures, DecoderWeightsShareTheirHeights) {
+  NEEDS_GNUPLOT();
+  VisualizerOptions options;
+  options.format = FigureFormat::kSvg;
+  std::vector<float> flat;
+  for (int i = 0; i < 200; ++i) flat.push_back(static_cast<float>(i) / 100 - 1);
+  const std::vector<float> narrow(200, 0.01F);
+  const std::string both = detail::weights_figure({{0, flat}, {1, narrow}}, options);
+  for (const char* label : {">200<", ">100<", ">0<"}) {
+    EXPECT_NE(both.find(label), std::string::npos) << label;
+  }
+  EXPECT_EQ(both.find(">200<"), both.rfind(">200<"));
+  const std::string one = detail::weights_figure({{0, flat}}, options);
+  EXPECT_EQ(one.find(">200<"), std::string::npos);
+  EXPECT_NE(one.find(">4<"), std::string::npos);
 }
 
 // One epoch is a point, not a line over epochs that never were.
