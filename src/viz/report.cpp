@@ -1,6 +1,7 @@
 #include "drrik/viz/report.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
@@ -138,16 +139,59 @@ std::string table_html(const ReportTable& table) {
   return out + "</table></section>\n";
 }
 
-// Width over height of a PNG, whose header has them; 1 for others.
-double aspect(const std::string& png) {
-  if (png.size() < 24 || png[0] != '\x89') return 1.0;
+// The value of an attribute of the tag that starts at `tag`, or "".
+std::string_view attribute(std::string_view tag, std::string_view name) {
+  for (std::size_t at = tag.find(name); at != std::string_view::npos; at = tag.find(name, at + 1)) {
+    const std::size_t quote = at + name.size() + 1;
+    if (quote >= tag.size()) break;
+    const bool whole = std::string_view(" \t\r\n").find(tag[at - 1]) != std::string_view::npos;
+    if (!whole || tag[quote - 1] != '=' || (tag[quote] != '"' && tag[quote] != '\'')) continue;
+    const std::string_view rest = tag.substr(quote + 1);
+    return rest.substr(0, rest.find(tag[quote]));
+  }
+  return {};
+}
+
+// The numbers a text starts with, blanks or commas between them.
+std::vector<double> leading_numbers(std::string_view text) {
+  std::vector<double> values;
+  for (;;) {
+    while (!text.empty() && (text.front() == ' ' || text.front() == ',')) text.remove_prefix(1);
+    double value = 0.0;
+    const auto end = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (end.ec != std::errc()) return values;
+    values.push_back(value);
+    text.remove_prefix(static_cast<std::size_t>(end.ptr - text.data()));
+  }
+}
+
+// Of an SVG, from its size or else its view box; 0 when it has neither.
+double svg_aspect(std::string_view svg) {
+  const std::size_t begin = svg.find("<svg");
+  if (begin == std::string_view::npos) return 0.0;
+  const std::string_view tag = svg.substr(begin, svg.find('>', begin) - begin);
+  const std::string_view width_text = attribute(tag, "width");
+  const auto width = leading_numbers(width_text);
+  const auto height = leading_numbers(attribute(tag, "height"));
+  if (width.size() == 1 && height.size() == 1 && !width_text.ends_with('%')) {
+    return height[0] > 0 ? width[0] / height[0] : 0.0;
+  }
+  const auto box = leading_numbers(attribute(tag, "viewBox"));
+  return box.size() == 4 && box[3] > 0 ? box[2] / box[3] : 0.0;
+}
+
+// Width over height of a PNG, whose header has them, or an SVG; 0 when it is not known.
+double aspect(std::string_view picture) {
+  if (!picture.starts_with('\x89')) return svg_aspect(picture);
+  if (picture.size() < 24) return 0.0;
   const auto word = [&](std::size_t at) {
     double value = 0.0;
-    for (std::size_t i = at; i < at + 4; ++i)
-      value = value * 256 + static_cast<unsigned char>(png[i]);
+    for (std::size_t i = at; i < at + 4; ++i) {
+      value = value * 256 + static_cast<unsigned char>(picture[i]);
+    }
     return value;
   };
-  return word(20) > 0 ? word(16) / word(20) : 1.0;
+  return word(20) > 0 ? word(16) / word(20) : 0.0;
 }
 
 std::string figure_html(const ReportFigure& figure) {

@@ -80,6 +80,36 @@ TEST(Report, ShowsWhatItIsGiven) {
             std::string::npos);
 }
 
+TEST(Report, GivesWidePicturesTheWholeWidth) {
+  const ScratchFolder folder;
+  const auto wide = [&](const std::string& bytes) {
+    Report report;
+    report.figures = {{"picture", folder.path() / "picture", ""}};
+    std::ofstream(report.figures[0].path, std::ios::binary) << bytes;
+    return render_report(report).find("class=\"card full\"") != std::string::npos;
+  };
+  const auto png = [](char width, char height) {
+    std::string bytes = "\x89PNG\r\n\x1a\n....IHDR";
+    for (const char side : {width, height}) bytes += std::string(3, '\0') + side;
+    return bytes;
+  };
+  EXPECT_TRUE(wide(png(20, 10)));
+  EXPECT_FALSE(wide(png(10, 10)));
+  // As gnuplot writes it, and as others may.
+  EXPECT_TRUE(
+      wide("<?xml version=\"1.0\" encoding=\"utf-8\"  standalone=\"no\"?>\n<svg \n "
+           "width=\"1248\" height=\"725\"\n viewBox=\"0 0 1248 725\">\n</svg>"));
+  EXPECT_FALSE(wide("<svg width='500' height='400'></svg>"));
+  EXPECT_TRUE(wide("<svg stroke-width='1' height='20.5pt' width='60pt'></svg>"));
+  EXPECT_TRUE(wide("<svg width='100%' height='100%' viewBox='0,0, 20 10'></svg>"));
+  EXPECT_FALSE(wide("<svg width='9' height='0'></svg>"));
+  EXPECT_FALSE(wide("<svg><rect width='9' height='2'/></svg>"));
+  for (const char* broken : {"<svg", "<svg width", "<svg width=", "<svg width='", "<svg width='x'",
+                             "<svg viewBox='1 2 3'>", "<?xml"}) {
+    EXPECT_FALSE(wide(broken)) << broken;
+  }
+}
+
 TEST(Report, LoadsNothingFromElsewhere) {
   const ScratchFolder folder;
   const std::string html = render_report(sample_report(folder.path()));
