@@ -51,10 +51,10 @@ ol.examples li:first-child{border-top:0}
 .value i{display:block;height:4px;border-radius:2px;background:var(--accent);margin-top:4px}
 .text{overflow-wrap:anywhere;unicode-bidi:plaintext}
 mark{color:var(--mark-text);border-radius:3px;padding:1px 0;white-space:pre-wrap}
-.steer{display:grid;grid-template-columns:120px 1fr;gap:4px 18px;padding:14px 0;
+.steer{display:grid;grid-template-columns:132px minmax(0,1fr);gap:4px 18px;padding:14px 0;
 border-top:1px solid var(--line)}
 .steer:first-of-type{border-top:0}
-.steer b{font-size:13px;font-weight:600;color:var(--accent);padding-top:1px}
+.steer b{font-size:13px;font-weight:600;color:var(--accent);padding-top:1px;overflow-wrap:anywhere}
 .steer p{margin:0;white-space:pre-wrap;overflow-wrap:anywhere;unicode-bidi:plaintext}
 .steer .prompt{color:var(--muted)}
 .none{color:var(--muted)}
@@ -246,11 +246,19 @@ std::string feature_html(const ReportFeature& feature) {
   return out + "</ol></section>\n";
 }
 
-// "strength_1.0" as people write it.
+// "strength_1.0" as people write it, and to three digits when it is long.
 std::string strength_title(const std::string& label) {
   constexpr std::string_view kPrefix = "strength_";
-  if (label.starts_with(kPrefix)) return "strength " + label.substr(kPrefix.size());
-  return label;
+  constexpr std::size_t kLong = 6;
+  if (!label.starts_with(kPrefix)) return label;
+  std::string number = label.substr(kPrefix.size());
+  double value = 0.0;
+  const char* const last = number.data() + number.size();
+  const auto end = std::from_chars(number.data(), last, value);
+  if (number.size() > kLong && end.ec == std::errc() && end.ptr == last) {
+    number = detail::short_number(value);
+  }
+  return "strength " + number;
 }
 
 std::string steering_html(const ReportSteering& steering) {
@@ -263,8 +271,9 @@ std::string steering_html(const ReportSteering& steering) {
       prompt = "<span class=\"prompt\">" + escape(steering.prompt, true) + "</span>";
       rest.remove_prefix(steering.prompt.size());
     }
-    out += "<div class=\"steer\"><b>" + escape(strength_title(label)) + "</b><p dir=\"auto\">" +
-           prompt + escape(rest, true) + "</p></div>\n";
+    out += "<div class=\"steer\"><b title=\"" + escape(label) + "\">" +
+           escape(strength_title(label)) + "</b><p dir=\"auto\">" + prompt + escape(rest, true) +
+           "</p></div>\n";
   }
   return out + "</section>\n";
 }

@@ -110,6 +110,32 @@ TEST(Report, GivesWidePicturesTheWholeWidth) {
   }
 }
 
+TEST(Report, KeepsStrengthsShort) {
+  const auto title = [](const std::string& label) {
+    Report report;
+    report.steering = {{"", "Feature 1", {{label, "text"}}}};
+    const std::string html = render_report(report);
+    const std::size_t begin = html.find("class=\"steer\"><b") + 15;
+    return html.substr(html.find('>', begin) + 1,
+                       html.find("</b>", begin) - html.find('>', begin) - 1);
+  };
+  EXPECT_EQ(title("baseline"), "baseline");
+  EXPECT_EQ(title("strength_1.0"), "strength 1.0");
+  EXPECT_EQ(title("strength_-0.25"), "strength -0.25");
+  EXPECT_EQ(title("strength_30.03185272216797"), "strength 30.0");
+  EXPECT_EQ(title("strength_0.012345"), "strength 0.0123");
+  EXPECT_EQ(title("strength_1234.56"), "strength 1,235");
+  EXPECT_EQ(title("strength_100.0"), "strength 100.0");
+  EXPECT_EQ(title("strength_1e+20"), "strength 1e+20");
+  EXPECT_EQ(title("strength_strong"), "strength strong");
+  EXPECT_EQ(title("strength_1.234567x"), "strength 1.234567x");
+  EXPECT_EQ(title("strength_"), "strength ");
+  // The whole one is kept.
+  Report report;
+  report.steering = {{"", "", {{"strength_30.03185272216797", "text"}}}};
+  EXPECT_NE(render_report(report).find("title=\"strength_30.03185272216797\""), std::string::npos);
+}
+
 TEST(Report, LoadsNothingFromElsewhere) {
   const ScratchFolder folder;
   const std::string html = render_report(sample_report(folder.path()));
