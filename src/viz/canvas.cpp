@@ -7,6 +7,7 @@
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
 #include "viz/gnuplot.h"
+#include "viz/text_layout.h"
 
 namespace drrik::detail {
 namespace {
@@ -102,9 +103,10 @@ double Canvas::column_width(double size) const {
 void Canvas::text(double x, double y, std::string_view words, const TextStyle& style) {
   if (words.empty()) return;
   static constexpr const char* kAligns[] = {"left", "center", "right"};
+  // An SVG's texts run from left to right unless told; pango looks at the first letter itself.
   texts_ += str("set label ",
                 gnuplot_string(options_.format == FigureFormat::kPng ? drawable_text(words)
-                                                                     : std::string(words)),
+                                                                     : as_paragraph(words)),
                 " at first ", number(x), ",", number(y), " ",
                 kAligns[static_cast<int>(style.align)], " front font 'DejaVu Sans",
                 style.mono ? " Mono" : "", style.bold ? ":Bold," : ",", number(style.size),

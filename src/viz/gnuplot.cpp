@@ -249,7 +249,10 @@ std::string drawable_text(std::string_view text) {
     text.remove_prefix(bytes.size());
     auto after = std::upper_bound(ranges.begin(), ranges.end(),
                                   std::pair<std::int32_t, std::int32_t>(code, INT32_MAX));
-    const bool known = used > 0 && after != ranges.begin() && code <= std::prev(after)->second;
+    // Of the direction controls only these are put in, and pango draws nothing for them.
+    const bool isolate = code == 0x2068 || code == 0x2069;
+    const bool known =
+        isolate || (used > 0 && after != ranges.begin() && code <= std::prev(after)->second);
     if (known) {
       out += bytes;
     } else if (used <= 0 || utf8proc_charwidth(code) > 0) {

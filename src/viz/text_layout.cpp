@@ -59,6 +59,21 @@ bool all_simple(std::string_view text) {
 
 const std::string kEllipsis = "\u2026";
 
+// U+2068 and U+2069: what is between them is ordered on its own, as a whole among its neighbours.
+const std::string kIsolate = "\u2068";
+const std::string kEndIsolate = "\u2069";
+
+// Lines are drawn one by one, so an isolate over several is closed and opened again on each.
+void close_isolates(std::vector<LabelLine>& lines) {
+  bool open = false;
+  for (LabelLine& line : lines) {
+    if (open) line.text = kIsolate + line.text;
+    const std::size_t begin = line.text.find(kIsolate);
+    open = begin != std::string::npos && line.text.find(kEndIsolate, begin) == std::string::npos;
+    if (open) line.text += kEndIsolate;
+  }
+}
+
 // Blanks at the start, unless there is nothing else.
 void trim_start(std::string& text) {
   const std::size_t begin = text.find_first_not_of(' ');
@@ -109,6 +124,21 @@ std::string clean_text(std::string_view text, std::size_t max_bytes) {
     }
   });
   return out;
+}
+
+bool has_right_to_left(std::string_view text) {
+  bool found = false;
+  each_char(text, [&](const Char& c) {
+    const auto bidi = static_cast<utf8proc_bidi_class_t>(utf8proc_get_property(c.code)->bidi_class);
+    found = found || bidi == UTF8PROC_BIDI_CLASS_R || bidi == UTF8PROC_BIDI_CLASS_AL ||
+            bidi == UTF8PROC_BIDI_CLASS_AN;
+  });
+  return found;
+}
+
+std::string as_paragraph(std::string_view text) {
+  if (!has_right_to_left(text)) return std::string(text);
+  return kIsolate + std::string(text) + kEndIsolate;
 }
 
 std::int64_t text_columns(std::string_view text) {
@@ -190,19 +220,21 @@ RowLabel fit_label(const RowLabel& label, std::int64_t columns) {
 }
 
 std::vector<LabelLine> wrap_label(const RowLabel& label, std::int64_t columns) {
-  const bool simple = all_simple(label.before + label.token + label.after);
-  const bool guillemets = !simple && !label.token.empty();
-  const std::string text = label.before + (guillemets ? "\u00AB" : "") + label.token +
-                           (guillemets ? "\u00BB" : "") + label.after;
+  std::string text = label.before + label.token + label.after;
+  const bool simple = all_simple(text);
   // The mark leaves out the blanks around the token, unless it is nothing else.
-  std::string_view marked = label.token;
-  std::int64_t mark_begin = text_columns(label.before);
-  if (marked.find_first_not_of(' ') != std::string_view::npos) {
-    mark_begin += static_cast<std::int64_t>(marked.find_first_not_of(' '));
-    marked.remove_prefix(marked.find_first_not_of(' '));
-    marked = marked.substr(0, marked.find_last_not_of(' ') + 1);
-  }
+  const bool only_blanks = label.token.find_first_not_of(' ') == std::string::npos;
+  const std::size_t first = only_blanks ? 0 : label.token.find_first_not_of(' ');
+  const std::size_t last = only_blanks ? label.token.size() : label.token.find_last_not_of(' ') + 1;
+  const std::string marked = label.token.substr(first, last - first);
+  const std::int64_t mark_begin = text_columns(label.before) + static_cast<std::int64_t>(first);
   const std::int64_t mark_end = simple ? mark_begin + text_columns(marked) : mark_begin;
+  if (!simple && !marked.empty()) {
+    const bool isolate = has_right_to_left(text);
+    text = label.before + label.token.substr(0, first) + (isolate ? kIsolate : "") + "\u00AB" +
+           marked + "\u00BB" + (isolate ? kEndIsolate : "") + label.token.substr(last) +
+           label.after;
+  }
 
   std::vector<LabelLine> lines;
   std::string_view rest = text;
@@ -237,6 +269,7 @@ std::vector<LabelLine> wrap_label(const RowLabel& label, std::int64_t columns) {
     rest.remove_prefix(take);
     lines.push_back(std::move(line));
   }
+  close_isolates(lines);
   return lines;
 }
 

@@ -15,6 +15,12 @@ namespace drrik::detail {
 /// broken sequences as U+FFFD. At most `max_bytes` of input are looked at.
 std::string clean_text(std::string_view text, std::size_t max_bytes = 1U << 16U);
 
+/// Whether any character is of a script that runs from right to left.
+bool has_right_to_left(std::string_view text);
+/// The text isolated where it has such characters, so that its first letter decides its direction,
+/// as in a paragraph of its own, and not what it is put into.
+std::string as_paragraph(std::string_view text);
+
 /// Columns of clean text in a monospaced font: wide characters count two, combining ones none.
 std::int64_t text_columns(std::string_view text);
 
@@ -38,7 +44,8 @@ struct LabelLine {
 
 /// Wraps a fitted label at blanks (inside words that are too long where needed). When every
 /// character is surely one column wide in the figures' font, the token is given by its columns;
-/// otherwise it stands between « and ».
+/// otherwise it stands between « and », isolated where letters from right to left would take the
+/// marks with them.
 std::vector<LabelLine> wrap_label(const RowLabel& label, std::int64_t columns);
 
 /// fit and wrap: at most `lines` lines of `columns`.

@@ -104,6 +104,44 @@ TEST(TextLayout, MarksNoBlanksAroundTheToken) {
   EXPECT_EQ(blank[0].mark_end - blank[0].mark_begin, 2);
 }
 
+// Beside right-to-left letters the marks would be ordered with what surrounds them, "«" to one side
+// of a word and "»" to the other of the next, were the token not isolated.
+TEST(TextLayout, KeepsTheMarksAtATokenAmongRightToLeftText) {
+  const std::string shalom = "\u05E9\u05DC\u05D5\u05DD";
+  const auto line = [](const RowLabel& label) { return wrap_label(label, 60).at(0).text; };
+  EXPECT_EQ(line({"The word " + shalom + " ", "123", " means"}),
+            "The word " + shalom + " \u2068\u00AB123\u00BB\u2069 means");
+  // Blanks around the token stay outside, unless there is nothing else.
+  EXPECT_EQ(line({shalom, " abc ", shalom}), shalom + " \u2068\u00ABabc\u00BB\u2069 " + shalom);
+  EXPECT_EQ(line({shalom, "  ", shalom}), shalom + "\u2068\u00AB  \u00BB\u2069" + shalom);
+  EXPECT_EQ(line({"\u65E5", " \u672C", ""}), "\u65E5 \u00AB\u672C\u00BB");
+  // A token over several lines is isolated on each.
+  const auto count = [](const std::string& text, const char* part) {
+    int n = 0;
+    for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+      ++n;
+    }
+    return n;
+  };
+  for (std::int64_t columns = 4; columns < 40; ++columns) {
+    std::string joined;
+    for (const LabelLine& part : wrap_label(
+             {shalom + " one two ", "12" + shalom + shalom + "34", " three " + shalom}, columns)) {
+      EXPECT_EQ(count(part.text, "\u2068"), count(part.text, "\u2069")) << part.text;
+      EXPECT_LE(part.text.find("\u2068"), part.text.find("\u2069")) << part.text;
+      EXPECT_LE(text_columns(part.text), columns + 1);
+      joined += part.text;
+    }
+    EXPECT_EQ(count(joined, "\u00AB"), 1);
+    EXPECT_EQ(count(joined, "\u00BB"), 1);
+  }
+  EXPECT_EQ(as_paragraph(shalom + " abc"), "\u2068" + shalom + " abc\u2069");
+  EXPECT_EQ(as_paragraph("abc \u65E5"), "abc \u65E5");
+  // Neither is taken for something that no font can draw; those of the text itself are left out.
+  EXPECT_EQ(drawable_text("\u2068a\u2069\u00E9"), "\u2068a\u2069\u00E9");
+  EXPECT_EQ(clean_text("\u2068a\u2069"), "a");
+}
+
 TEST(TextLayout, HoldsAnyBytes) {
   Rng rng(11);
   for (int round = 0; round < 3000; ++round) {
