@@ -97,9 +97,16 @@ EnvironmentSettings EnvironmentSettings::load(const Environment& environment,
   };
 
   EnvironmentSettings settings;
-  for (const char* name : {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
-    settings.hf_token = checked_secret(name, lookup(name));
+  constexpr const char* kTokenNames[] = {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN",
+                                         "HUGGING_FACE_HUB_TOKEN"};
+  for (const char* name : kTokenNames) {
     if (settings.has_hf_token()) break;
+    settings.hf_token = checked_secret(name, find(environment, name).value_or(""));
+  }
+  // Only now the file: under whichever name, the environment's comes first.
+  for (const char* name : kTokenNames) {
+    if (settings.has_hf_token()) break;
+    settings.hf_token = checked_secret(name, lookup(name));
   }
   if (!settings.has_hf_token()) {
     const fs::path path = token_file(environment);

@@ -86,6 +86,25 @@ TEST_F(EnvironmentTest, FindsTheTokenUnderItsNames) {
   EXPECT_EQ(load({{"HF_TOKEN", "  b \n"}}).hf_token.reveal(), "b");
 }
 
+// The environment wins over the file under whichever of the names the token stands.
+TEST_F(EnvironmentTest, EnvironmentWinsUnderEveryNameOfTheToken) {
+  const char* const names[] = {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"};
+  for (const char* in_file : names) {
+    const std::string dotenv = std::string(in_file) + "=from_file\n";
+    for (const char* in_environment : names) {
+      EXPECT_EQ(load({{in_environment, kToken}}, dotenv).hf_token.reveal(), kToken)
+          << in_file << " in the file, " << in_environment << " in the environment";
+      // Empty there, it hides the one of the same name only.
+      EXPECT_EQ(load({{in_environment, ""}}, dotenv).has_hf_token(),
+                std::string(in_file) != in_environment);
+    }
+    // And over the token file.
+    write("hub/token", "from_token_file");
+    EXPECT_EQ(load({{"HF_HOME", (folder_ / "hub").string()}}, dotenv).hf_token.reveal(),
+              "from_file");
+  }
+}
+
 TEST_F(EnvironmentTest, FindsTheTokenFile) {
   write("hub/token", kToken + "\n");
   write("home/.cache/huggingface/token", "from_home");

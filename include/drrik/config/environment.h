@@ -28,8 +28,9 @@ Environment parse_dotenv(std::string_view text, std::string_view where = ".env")
 /// without case; other names are ignored; an empty value is as good as none, but an empty variable
 /// in the environment hides the one of the same name in the file.
 struct EnvironmentSettings {
-  /// HUGGINGFACE_HUB_TOKEN, HF_TOKEN, HUGGING_FACE_HUB_TOKEN, then the token file: HF_TOKEN_PATH,
-  /// $HF_HOME/token, $XDG_CACHE_HOME/huggingface/token or ~/.cache/huggingface/token.
+  /// HUGGINGFACE_HUB_TOKEN, HF_TOKEN, HUGGING_FACE_HUB_TOKEN in the environment, then those in the
+  /// .env file, then the token file: HF_TOKEN_PATH, $HF_HOME/token,
+  /// $XDG_CACHE_HOME/huggingface/token or ~/.cache/huggingface/token.
   Secret hf_token;
   Secret wandb_api_key;                             ///< WANDB_API_KEY
   std::string wandb_project = "drrik-experiments";  ///< WANDB_PROJECT
