@@ -73,6 +73,34 @@ TEST(RowLabels, ContextIsBounded) {
   EXPECT_EQ(labeler(1).after, " old\u2026");
 }
 
+// The tokens of a text end where max_length cut them, or where the text does.
+TEST(RowLabels, AnEllipsisStandsForWhatMaxLengthCut) {
+  const auto after = [](std::int64_t max_length, const std::string& text) {
+    auto cut = std::make_shared<ActivationMetadata>(*metadata());
+    cut->config.dataset.max_length = max_length;
+    cut->samples[0].text = text;
+    const RowLabeler labeler = activation_labeler(cut, tokenizer());
+    EXPECT_EQ(labeler(2).after, " sea" + labeler(3).after);
+    return labeler(3).after;
+  };
+  EXPECT_EQ(after(4, "the old seaman"), "\u2026");
+  EXPECT_EQ(after(4, "the old sea" + std::string(189, 'x')), "\u2026");
+  // As many tokens as allowed, and they reach the end.
+  EXPECT_EQ(after(4, "the old sea"), "");
+  EXPECT_EQ(after(4, "the old sea \n"), "");
+  EXPECT_EQ(after(5, "the old sea and more"), "");
+}
+
+TEST(RowLabels, AnEllipsisStandsForWhatTheRecordLeavesOut) {
+  auto cut = std::make_shared<ActivationMetadata>(*metadata());
+  std::string text;
+  for (int i = 0; i < 199; ++i) text += "\u00E9";
+  cut->samples[0].text = text;
+  EXPECT_EQ(activation_labeler(cut, nullptr)(0).before, text);
+  cut->samples[0].text = text + "x";
+  EXPECT_EQ(activation_labeler(cut, nullptr)(0).before, text + "x\u2026");
+}
+
 TEST(RowLabels, WithoutATokenizerTheText) {
   const RowLabeler labeler = activation_labeler(metadata(), nullptr);
   EXPECT_EQ(labeler(3).before, "the old sea");

@@ -31,8 +31,9 @@ RowLabeler text_labeler(std::vector<std::string> texts);
 
 /// Labels from an activation folder's metadata: the sample's tokens with the row's one apart, made
 /// with the model's tokenizer. Without a tokenizer (null), or for a mean over positions, the
-/// sample's text. `context` is the number of tokens kept on either side; an
-/// ellipsis stands for those left out.
+/// sample's text as it was recorded. `context` is the number of tokens kept on either side; an
+/// ellipsis stands for those left out, here or by the extraction's max_length, and for the rest of
+/// a text that was recorded in part.
 RowLabeler activation_labeler(std::shared_ptr<const ActivationMetadata> metadata,
                               std::shared_ptr<const Tokenizer> tokenizer,
                               std::int64_t context = 64);
