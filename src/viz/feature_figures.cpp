@@ -89,6 +89,7 @@ std::string dashboard_figure(const FeatureView& view, const VisualizerOptions& o
   layout.bar_width = 0.9;
   layout.right = 12.65;
   layout.lines = 2;
+  layout.max_text = options.max_text_length;
   std::vector<LabelledExample> rows = view.examples;
   if (rows.size() > 10) rows.resize(10);
   draw_examples(canvas, 2.0, rows, layout);

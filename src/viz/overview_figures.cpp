@@ -249,7 +249,8 @@ std::string top_features_figure(const FeatureStats& stats,
     canvas.text(left + widest + 0.82, y,
                 key == FeatureStats::Key::kDensity ? percent(value) : short_number(value),
                 {font, colors.text, HAlign::kRight});
-    for (const LabelLine& line : layout_label(examples[i].label, columns, 1)) {
+    const RowLabel label = fit_label(examples[i].label, options.max_text_length);
+    for (const LabelLine& line : layout_label(label, columns, 1)) {
       draw_label_line(canvas, text_left, y, line, font, colors.muted);
     }
   }

@@ -9,6 +9,15 @@
 #include "viz/figures.h"
 
 namespace drrik {
+namespace {
+
+void check_text_length(std::int64_t length) {
+  if (length < 1 || length > 2000) {
+    throw_usage("max_text_length: got ", length, ", wanted 1 to 2000");
+  }
+}
+
+}  // namespace
 
 FigureStyle parse_figure_style(const std::string& name) {
   if (name == "light") return FigureStyle::kLight;
@@ -75,6 +84,7 @@ FeatureVisualizer::FeatureVisualizer(const Sae& sae, const RowSource& rows,
     : impl_(new Impl{sae, rows, std::move(options), {}, row_number_labeler(), {}}) {
   const int dpi = impl_->options.dpi;
   if (dpi < 36 || dpi > 600) throw_usage("dpi: got ", dpi, ", wanted 36 to 600");
+  check_text_length(impl_->options.max_text_length);
 }
 
 FeatureVisualizer::FeatureVisualizer(const Sae& sae, const RowSource& rows, FeatureStats stats,
@@ -143,9 +153,7 @@ Figure FeatureVisualizer::plot_feature_examples(std::int64_t feature,
   if (options.k < 1 || options.k > 100) {
     throw_usage("examples: got ", options.k, ", wanted 1 to 100");
   }
-  if (options.max_text_length < 1 || options.max_text_length > 2000) {
-    throw_usage("max_text_length: got ", options.max_text_length, ", wanted 1 to 2000");
-  }
+  check_text_length(options.max_text_length);
   return impl_->save(
       str("feature_", feature, "_examples"),
       detail::examples_figure(impl_->view(feature, options.k), options, impl_->options));

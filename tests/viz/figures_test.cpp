@@ -213,6 +213,18 @@ TEST(Figures, MaxTextLengthCuts) {
   const std::string svg = visualizer.plot_feature_examples(0, {.max_text_length = 20}).bytes();
   EXPECT_NE(svg.find("first words here \u2026"), std::string::npos);
   EXPECT_EQ(svg.find("LAST"), std::string::npos);
+  EXPECT_NE(visualizer.create_feature_dashboard(0).bytes().find("LAST"), std::string::npos);
+  EXPECT_NE(visualizer.plot_top_features(3).bytes().find("LAST"), std::string::npos);
+  FeatureVisualizer brief(
+      sae, rows,
+      {.output_dir = folder.path(), .format = FigureFormat::kSvg, .max_text_length = 20});
+  brief.set_labeler([](std::int64_t) {
+    return RowLabel{"first words here and then many more until the LAST", "", ""};
+  });
+  for (const Figure& figure : {brief.create_feature_dashboard(0), brief.plot_top_features(3)}) {
+    EXPECT_NE(figure.bytes().find("first words here \u2026"), std::string::npos) << figure.path;
+    EXPECT_EQ(figure.bytes().find("LAST"), std::string::npos) << figure.path;
+  }
 }
 
 // Data at the edges of what there is; every figure must come out.
@@ -333,6 +345,10 @@ TEST(Figures, RefuseTheImpossible) {
   EXPECT_EQ(kind_of([&] { visualizer.plot_decoder_weights({9}); }), ErrorKind::kUsage);
   EXPECT_EQ(kind_of([&] { visualizer.create_feature_dashboard(4); }), ErrorKind::kUsage);
   EXPECT_EQ(kind_of([&] { FeatureVisualizer(sae, rows, {.dpi = 0}); }), ErrorKind::kUsage);
+  for (const std::int64_t length : {0, 2001}) {
+    EXPECT_EQ(kind_of([&] { FeatureVisualizer(sae, rows, {.max_text_length = length}); }),
+              ErrorKind::kUsage);
+  }
   EXPECT_EQ(kind_of([&] { parse_figure_style("drak"); }), ErrorKind::kUsage);
   EXPECT_EQ(kind_of([&] { parse_figure_format("jpeg"); }), ErrorKind::kUsage);
 }

@@ -29,6 +29,9 @@ struct VisualizerOptions {
   FigureStyle style = FigureStyle::kLight;
   FigureFormat format = FigureFormat::kPng;
   int dpi = 150;  ///< Of PNG pictures; 36 to 600.
+  /// Characters of an example's text in dashboards (two lines at most) and beside the top features
+  /// (one line); 1 to 2000.
+  std::int64_t max_text_length = 200;
 };
 
 /// Per epoch, as training recorded it. Shorter ones are fine; the validation curves may be empty.
@@ -61,7 +64,7 @@ struct LabelledExample {
 /// the first figure needs them, and memory does not grow with their number.
 class FeatureVisualizer {
  public:
-  /// Throws Error(usage) for an impossible dpi.
+  /// Throws Error(usage) for an impossible dpi or max_text_length.
   FeatureVisualizer(const Sae& sae, const RowSource& rows, VisualizerOptions options = {});
   /// With statistics collected before, which saves the pass.
   FeatureVisualizer(const Sae& sae, const RowSource& rows, FeatureStats stats,
