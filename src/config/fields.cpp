@@ -122,7 +122,8 @@ std::vector<Field> make_fields() {
        {},
        {"auto", "cpu"}},
 
-      {"visualization.enabled", "Draw figures and write the report.",
+      {"visualization.enabled",
+       "Draw figures and choose features to show; the report is written in any case.",
        DRRIK_FIELD(visualization.enabled)},
       {"visualization.output_dir", "Folder for the figures.",
        DRRIK_FIELD(visualization.output_dir)},
