@@ -1,5 +1,7 @@
 #include "viz/canvas.h"
 
+#include <zlib.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -41,6 +43,30 @@ void replace_all(std::string& text, std::string_view from, std::string_view to) 
        at = text.find(from, at + to.size())) {
     text.replace(at, from.size(), to);
   }
+}
+
+// A pHYs chunk after the header: cairo writes none, and a reader then has to guess the size on
+// paper.
+void set_dots_per_inch(std::string& png, int dpi) {
+  constexpr std::size_t kHeaderEnd = 33;  // Signature and IHDR.
+  if (png.size() < kHeaderEnd || png.substr(12, 4) != "IHDR" ||
+      png.find("pHYs") < png.find("IDAT")) {
+    return;
+  }
+  const auto append = [](std::string& out, std::uint32_t word) {
+    for (int shift = 24; shift >= 0; shift -= 8) out += static_cast<char>(word >> shift & 0xFFU);
+  };
+  const auto dots_per_metre = static_cast<std::uint32_t>(std::lround(dpi / 0.0254));
+  std::string body = "pHYs";
+  append(body, dots_per_metre);
+  append(body, dots_per_metre);
+  body += '\x01';  // The unit is the metre.
+  std::string chunk;
+  append(chunk, static_cast<std::uint32_t>(body.size() - 4));
+  chunk += body;
+  append(chunk, static_cast<std::uint32_t>(
+                    crc32_z(0, reinterpret_cast<const Bytef*>(body.data()), body.size())));
+  png.insert(kHeaderEnd, chunk);
 }
 
 // gnuplot leaves '>' in texts, which ends an XML document's patience after "]]", and lets runs of
@@ -201,6 +227,7 @@ std::string Canvas::render() const {
       number(width_), "]\nset yrange [", number(height_), ":0]\n", rects_, texts_,
       "plot NaN notitle\nunset label\nunset object\n", panels_, "unset multiplot\nset output\n");
   std::string bytes = run_gnuplot(script, name);
+  if (!svg) set_dots_per_inch(bytes, options_.dpi);
   if (svg) {
     bytes = tidy_svg(bytes);
     // The svg terminal writes the face's name as it stands.

@@ -100,6 +100,23 @@ TEST(Figures, AllAreDrawnAtTheirSize) {
   }
 }
 
+// The size on paper: without it a document takes a PNG for one of 72 or 96 dots an inch.
+TEST(Figures, PngsSayTheirDotsAnInch) {
+  NEEDS_GNUPLOT();
+  using std::string_literals::operator""s;
+  const std::pair<int, std::string> cases[] = {
+      {72, "\0\0\0\x09pHYs\0\0\x0B\x13\0\0\x0B\x13\x01\0\x9A\x9C\x18"s},
+      {150, "\0\0\0\x09pHYs\0\0\x17\x12\0\0\x17\x12\x01\x67\x9F\xD2\x52"s}};
+  for (const auto& [dpi, chunk] : cases) {
+    VisualizerOptions options;
+    options.dpi = dpi;
+    const std::string png = detail::curves_figure({{0.5}, {}, {30}, {}}, options);
+    EXPECT_EQ(png.substr(33, chunk.size()), chunk) << dpi;  // After the signature and IHDR.
+    EXPECT_EQ(png.find("pHYs"), png.rfind("pHYs"));
+    EXPECT_GT(png_size(png).width, 0);
+  }
+}
+
 TEST(Figures, SaveAllGivesThoseOfTheDescription) {
   NEEDS_GNUPLOT();
   const ScratchFolder folder;
