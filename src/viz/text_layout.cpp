@@ -269,6 +269,13 @@ std::vector<LabelLine> wrap_label(const RowLabel& label, std::int64_t columns) {
     rest.remove_prefix(take);
     lines.push_back(std::move(line));
   }
+  // An ellipsis alone on the last line hangs over the end of the one before, as a blank may.
+  if (lines.size() > 1 && lines.back().text == kEllipsis) {
+    lines.pop_back();
+    std::string& last_line = lines.back().text;
+    if (last_line.ends_with(' ')) last_line.pop_back();
+    last_line += kEllipsis;
+  }
   close_isolates(lines);
   return lines;
 }

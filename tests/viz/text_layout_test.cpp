@@ -96,6 +96,22 @@ TEST(TextLayout, WrapsWithinColumns) {
   EXPECT_EQ(wide[0].mark_begin, wide[0].mark_end);
 }
 
+TEST(TextLayout, LeavesNoEllipsisAlone) {
+  std::string words;
+  for (int i = 0; i < 60; ++i)
+    words += "word" + std::string(static_cast<std::size_t>(i % 7), 'x') + " ";
+  for (std::int64_t columns = 10; columns < 80; ++columns) {
+    for (std::int64_t length = 20; length < 200; length += 7) {
+      const RowLabel label = fit_label({words, "token", " " + words}, length);
+      for (const LabelLine& line : layout_label(label, columns, 20)) {
+        ASSERT_NE(line.text, "\u2026") << columns;
+        ASSERT_LE(text_columns(line.text), columns + 1);
+      }
+    }
+  }
+  EXPECT_EQ(wrap_label({"\u2026", "", ""}, 10).size(), 1U);
+}
+
 TEST(TextLayout, MarksNoBlanksAroundTheToken) {
   const auto lines = wrap_label({"walked", " down ", "the"}, 40);
   EXPECT_EQ(lines[0].mark_begin, 7);
