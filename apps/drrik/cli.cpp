@@ -92,6 +92,9 @@ std::string resolve_model(const std::string& model) {
   std::error_code error;
   if (fs::is_directory(model, error)) return model;
   if (fs::exists(model, error)) throw_usage("model '", model, "' is a file; wanted a model folder");
+  if (error && error != std::errc::no_such_file_or_directory) {
+    throw_io("model '", model, "': ", error.message());
+  }
   const bool looks_like_hub_id = std::count(model.begin(), model.end(), '/') == 1 &&
                                  model.front() != '/' && model.front() != '.';
   throw_io("model '", model, "' is no local folder",

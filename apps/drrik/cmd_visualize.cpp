@@ -9,6 +9,8 @@
 namespace drrik::cli {
 namespace {
 
+constexpr std::size_t kMaxFeatures = 100;  // Panels of the decoder weights.
+
 struct Flags {
   std::string sae;
   std::string activations;
@@ -21,6 +23,15 @@ void run(const Globals& globals, const Flags& flags) {
       globals.folder_or(flags.activations, "--activations", "extractor.extraction.output_dir");
   const auto rows = open_row_source(activations);
   const Config::Visualization& wanted = globals.config.visualization;
+  if (wanted.features.size() > kMaxFeatures) {
+    throw_usage("--features: got ", wanted.features.size(), ", wanted at most ", kMaxFeatures);
+  }
+  for (const std::int64_t feature : wanted.features) {
+    if (feature < 0 || feature >= loaded.sae->d_sae()) {
+      throw_usage("--features: ", feature, ", the autoencoder has 0 to ",
+                  loaded.sae->d_sae() - 1);
+    }
+  }
   FeatureVisualizer visualizer(*loaded.sae, *rows, visualizer_options(globals));
   visualizer.set_labeler(labeler_for(activations));
   visualizer.set_training_curves(training_curves(loaded.record.history));

@@ -348,6 +348,7 @@ VisualizerOptions visualizer_options(const Globals& globals) {
   options.style = parse_figure_style(config.visualization.style);
   options.format = parse_figure_format(config.visualization.format);
   options.dpi = static_cast<int>(config.visualization.dpi);
+  options.max_text_length = config.visualization.max_text_length;
   return options;
 }
 

@@ -39,10 +39,6 @@ TEST_F(Errors, ModelFolderThatIsNone) {
   expect({"generate", "--model", "org/name", "--prompt", "x"}, 4, "org/name");
   expect({"generate", "--model", demo_text(), "--prompt", "x"}, 2, "is a file");
   expect({"generate", "--prompt", "x"}, 2, "--model");
-  for (const std::string& name : {std::string(300, 'n'), path(std::string(300, 'n'))}) {
-    expect({"info", name}, 4, "nnn");
-    expect({"tokenize", "--model", name, "--text", "x"}, 4, "nnn");
-  }
   std::filesystem::create_directory(folder_ / "empty");
   const Result result = run({"generate", "--model", path("empty"), "--prompt", "x"});
   EXPECT_TRUE(result.exit_code == 3 || result.exit_code == 4) << result.err;
@@ -53,7 +49,7 @@ TEST_F(Errors, ModelFolderThatIsNone) {
 TEST_F(Errors, NamesTheFileSystemRefuses) {
   // One byte more than a name may have.
   const std::string name(256, 'x');
-  const std::string part = "drrik: '" + name + "': File name too long\n";
+  const std::string part = "'" + name + "': File name too long\n";
   expect({"info", name}, 4, part);
   expect({"generate", "--model", name, "--prompt", "x"}, 4, part);
   expect({"tokenize", "--model", name, "--text", "x"}, 4, part);
