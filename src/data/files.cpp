@@ -219,12 +219,6 @@ std::vector<DataFile> folder_files(const fs::path& folder, const std::string& sp
 
 }  // namespace
 
-std::vector<std::string> dataset_extensions() {
-  std::vector<std::string> out;
-  for (const DataFormat& format : kFormats) out.emplace_back(format.extension);
-  return out;
-}
-
 const DataFormat* find_format(const std::filesystem::path& path) {
   fs::path name = lower(path.filename().string());
   while (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();

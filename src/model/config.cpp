@@ -65,12 +65,6 @@ void check_size(std::string_view name, std::int64_t value, std::int64_t limit) {
 
 }  // namespace
 
-std::vector<std::string> model_families() {
-  std::vector<std::string> out;
-  for (const detail::Family* family : detail::families()) out.emplace_back(family->name);
-  return out;
-}
-
 ModelConfig parse_model_config(std::string_view json, std::string_view what) {
   return parse(parse_json(json, what), what);
 }

@@ -146,15 +146,6 @@ Tensor Tensor::to(DType dtype) const {
   return out;
 }
 
-Tensor Tensor::reshaped(std::vector<std::int64_t> shape) && {
-  if (shape_elements(shape) != elements_) {
-    throw_data("cannot reshape ", shape_string(shape_), " to ", shape_string(shape));
-  }
-  Tensor out = std::move(*this);
-  out.shape_ = std::move(shape);
-  return out;
-}
-
 void Tensor::drop_pages() const {
   if (file_) file_->drop(file_offset_, bytes());
 }

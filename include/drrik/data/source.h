@@ -73,7 +73,4 @@ std::unique_ptr<TextSource> open_dataset(const DatasetOptions& options);
 /// Texts in memory, for tests and library users. index counts from 0.
 std::unique_ptr<TextSource> make_text_source(std::vector<std::string> texts);
 
-/// ".csv", ".json", …: the file name endings that are read, for help texts.
-std::vector<std::string> dataset_extensions();
-
 }  // namespace drrik

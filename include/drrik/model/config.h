@@ -94,9 +94,6 @@ struct ModelConfig {
   void validate() const;
 };
 
-/// Families that load() understands, in alphabetical order.
-std::vector<std::string> model_families();
-
 /// Parses the text of a config.json; `what` names it in errors. Accepts the spellings of
 /// transformers 4 and 5. Throws Error(data) naming key, got and wanted; for an unknown model_type
 /// naming the known ones.

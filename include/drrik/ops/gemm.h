@@ -1,6 +1,6 @@
 #pragma once
-// Matrix products. oneDNN does the large ones; rows few enough to be bound by memory go through
-// our own kernels. Matrices are row-major; products accumulate in float32.
+// Matrix products. linear(), over weights packed once, runs on our own panel kernels; matmul(),
+// whose operands change, on oneDNN. Matrices are row-major; products accumulate in float32.
 
 #include <array>
 #include <cstddef>

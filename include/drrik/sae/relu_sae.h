@@ -63,7 +63,6 @@ class ReluSae final : public Sae {
   ReluSae clone() const;
 
   const ReluSaeConfig& config() const { return config_; }
-  void set_l1_coefficient(double value) { config_.l1_coefficient = value; }
 
   /// E [h, d]: row j is latent j's encoder vector.
   MatView<const float> encoder() const { return encoder_.mat<float>(); }

@@ -104,8 +104,6 @@ class Tensor {
   Tensor clone() const;
   /// Converted copy (floating types and integers to floating). Throws Error(data) for other pairs.
   Tensor to(DType dtype) const;
-  /// Same data, other shape. Throws Error(data) when the element counts differ.
-  Tensor reshaped(std::vector<std::int64_t> shape) &&;
   /// For a borrowed tensor: lets the kernel take its pages back (MappedFile::drop).
   void drop_pages() const;
 
