@@ -12,8 +12,10 @@
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
 #include "drrik/base/system.h"
+#include "drrik/ops/convert.h"
 #include "train/checkpoint.h"
 #include "train/median.h"
+#include "train/nonfinite.h"
 #include "train/row_order.h"
 #include "train/stepper.h"
 
@@ -24,6 +26,8 @@ constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::uint64_t kResampleStream = 7;
 // Rows that the last counts of dead and active features are taken over when none are held out.
 constexpr std::int64_t kFinalRows = std::int64_t{1} << 18;
+// Rows that are read at a time to look at them without training.
+constexpr std::int64_t kBlock = 4096;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
@@ -31,6 +35,18 @@ std::string fixed(double value) {
   char text[32];
   std::snprintf(text, sizeof text, "%.4g", value);
   return text;
+}
+
+// Throws Error(data) when one of rows [begin, end) holds NaN or Inf.
+void check_rows(const RowSource& rows, std::int64_t begin, std::int64_t end) {
+  if (begin >= end) return;
+  Tensor buffer = Tensor::uninitialized(DType::kF32, {std::min(kBlock, end - begin), rows.dim()});
+  for (std::int64_t first = begin; first < end; first += kBlock) {
+    check_interrupt("reading the validation rows");
+    const auto block = buffer.mutable_mat<float>().rows_range(0, std::min(kBlock, end - first));
+    rows.read(first, block);
+    if (has_nonfinite(block)) refuse_nonfinite(block, [&](std::int64_t r) { return first + r; });
+  }
 }
 
 class Run {
@@ -63,6 +79,8 @@ class Run {
 
   FitResult train() {
     start();
+    // Now rather than at the end of the epoch that they would spoil.
+    check_rows(rows_, train_rows_, train_rows_ + validation_rows_);
     const double began = monotonic_seconds();
     const std::int64_t first_step = state_.step;
     last_checkpoint_ = began;
@@ -168,15 +186,9 @@ class Run {
 
   [[noreturn]] void explain_nonfinite(MatView<const float> batch, double loss) const {
     // The batch is centred by now; a finite bias does not hide what was not finite before.
-    for (std::int64_t r = 0; r < batch.rows(); ++r) {
-      for (std::int64_t c = 0; c < batch.cols(); ++c) {
-        if (!std::isfinite(batch(r, c))) {
-          throw_data("activations: row ", numbers_[at(r)], ", column ", c, " is ", batch(r, c),
-                     " (step ", state_.step, ")");
-        }
-      }
-    }
-    throw_numeric("step ", state_.step, ": the loss is ", loss, "; ",
+    refuse_nonfinite(
+        batch, [&](std::int64_t r) { return numbers_[at(r)]; }, str(" (step ", state_.step, ")"));
+    throw_numeric("step ", state_.step, ": the loss is ", number_text(loss), "; ",
                   options_.checkpoint.empty()
                       ? std::string("try a lower learning rate")
                       : str("try a lower learning rate; the last checkpoint, ",
@@ -222,6 +234,10 @@ class Run {
       const SaeLoss loss =
           evaluate_loss(sae_, rows_, train_rows_, train_rows_ + validation_rows_, &active_rows_);
       counted_step_ = state_.step;
+      if (!std::isfinite(loss.loss)) {
+        throw_numeric("step ", state_.step, ": the validation loss is ", number_text(loss.loss),
+                      "; try a lower learning rate");
+      }
       record.val_loss = loss.loss;
       record.val_l0_norm = loss.l0;
     }
@@ -374,7 +390,6 @@ SaeLoss evaluate_loss(const ReluSae& sae, const RowSource& rows, std::int64_t be
   if (rows.dim() != sae.d_in()) {
     throw_data("activations have width ", rows.dim(), ", the autoencoder takes ", sae.d_in());
   }
-  constexpr std::int64_t kBlock = 4096;
   Tensor buffer = Tensor::uninitialized(DType::kF32, {std::min(kBlock, end - begin), rows.dim()});
   SaeLoss total;
   for (std::int64_t first = begin; first < end; first += kBlock) {
@@ -382,6 +397,9 @@ SaeLoss evaluate_loss(const ReluSae& sae, const RowSource& rows, std::int64_t be
     const MatView<float> block = buffer.mutable_mat<float>().rows_range(0, size);
     rows.read(first, block);
     const SaeLoss part = sae.loss(block, active_rows);
+    if (!std::isfinite(part.loss)) {
+      refuse_nonfinite(block, [&](std::int64_t r) { return first + r; });
+    }
     const double share = static_cast<double>(size) / static_cast<double>(end - begin);
     total.loss += share * part.loss;
     total.mse += share * part.mse;

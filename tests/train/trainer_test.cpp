@@ -277,6 +277,32 @@ TEST(Fit, NamesRowAndColumnOfNan) {
   }
 }
 
+TEST(Fit, NamesRowAndColumnOfNanInTheRowsHeldOut) {
+  for (const std::int64_t bad : {36, 39}) {
+    Tensor rows = sparse_rows(40, 5, 10);
+    rows.mutable_mat<float>()(bad, 3) = -NAN;
+    const MemoryRows source(std::move(rows));
+    ReluSae sae = make_sae(5, 10);
+    bool began = false;
+    FitCallbacks callbacks;
+    callbacks.on_step = [&](const StepRecord&) { began = true; };
+    expect_error(ErrorKind::kData, "row " + std::to_string(bad) + ", column 3 is NaN",
+                 [&] { fit(sae, source, quiet(8, 1), callbacks); });
+    EXPECT_FALSE(began) << "told only after the training that it spoils";
+    expect_error(ErrorKind::kData, "row " + std::to_string(bad) + ", column 3",
+                 [&] { evaluate_loss(sae, source, 30, 40); });
+  }
+}
+
+TEST(Fit, RefusesAValidationLossThatIsNoNumber) {
+  // One step far too long: its own loss is of the weights before it.
+  const MemoryRows rows(sparse_rows(40, 5, 10));
+  ReluSae sae = make_sae(5, 10);
+  FitOptions options = quiet(64, 1);
+  options.learning_rate = 1e25;
+  expect_error(ErrorKind::kNumeric, "validation loss is NaN", [&] { fit(sae, rows, options); });
+}
+
 TEST(Fit, NamesTheStepOfADivergingLoss) {
   const MemoryRows rows(sparse_rows(64, 5, 11));
   ReluSae sae = make_sae(5, 10);

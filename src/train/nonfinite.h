@@ -1,0 +1,29 @@
+#pragma once
+// What is said of a NaN or Inf, the same wherever it is met.
+
+#include <cmath>
+#include <cstdint>
+#include <string>
+
+#include "drrik/base/error.h"
+#include "drrik/tensor/mat_view.h"
+
+namespace drrik {
+
+/// As operator<< prints it, but "NaN" without the sign that means nothing.
+inline std::string number_text(double value) { return std::isnan(value) ? "NaN" : str(value); }
+
+/// Throws Error(data) naming the first NaN or Inf of a block, if there is one. `number` says what
+/// row of the source a row of the block is.
+template <typename F>
+void refuse_nonfinite(MatView<const float> block, F&& number, const std::string& where = "") {
+  for (std::int64_t r = 0; r < block.rows(); ++r) {
+    for (std::int64_t c = 0; c < block.cols(); ++c) {
+      const auto value = static_cast<double>(block(r, c));
+      if (std::isfinite(value)) continue;
+      throw_data("activations: row ", number(r), ", column ", c, " is ", number_text(value), where);
+    }
+  }
+}
+
+}  // namespace drrik
