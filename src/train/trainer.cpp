@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "drrik/base/error.h"
+#include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
@@ -101,7 +102,7 @@ class Run {
     stepper_->settle();
     const double seconds = monotonic_seconds() - began;
     // Before a partial epoch is closed, so that a longer run can go on from here.
-    save_checkpoint();
+    if (options_.checkpoint_at_end) try_checkpoint();
     if (state_.epoch_steps > 0) finish_epoch(nullptr);
     FitResult result = summary();
     result.seconds = seconds;
@@ -113,9 +114,12 @@ class Run {
   void start() {
     state_.last_active.assign(at(sae_.d_sae()), -1);
     std::error_code error;
+    // A place that takes no checkpoint is told now, not after ten minutes.
+    if (options_.checkpoint.has_parent_path()) create_folders(options_.checkpoint.parent_path());
     if (options_.resume && !options_.checkpoint.empty()) {
       if (std::filesystem::exists(options_.checkpoint, error)) {
         read_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
+        saved_step_ = state_.step;
         log_info("resuming at step ", state_.step, " of ", total_steps_);
         return;
       }
@@ -188,11 +192,15 @@ class Run {
     // The batch is centred by now; a finite bias does not hide what was not finite before.
     refuse_nonfinite(
         batch, [&](std::int64_t r) { return numbers_[at(r)]; }, str(" (step ", state_.step, ")"));
-    throw_numeric("step ", state_.step, ": the loss is ", number_text(loss), "; ",
-                  options_.checkpoint.empty()
-                      ? std::string("try a lower learning rate")
-                      : str("try a lower learning rate; the last checkpoint, ",
-                            options_.checkpoint.string(), ", is unchanged"));
+    throw_numeric("step ", state_.step, ": the loss is ", number_text(loss),
+                  "; try a lower learning rate", what_is_saved());
+  }
+
+  // "; the last checkpoint, ..." when this run has one.
+  std::string what_is_saved() const {
+    if (saved_step_ < 0) return "";
+    return str("; the last checkpoint, ", options_.checkpoint.string(), ", of step ", saved_step_,
+               ", stays");
   }
 
   void resample() {
@@ -236,7 +244,7 @@ class Run {
       counted_step_ = state_.step;
       if (!std::isfinite(loss.loss)) {
         throw_numeric("step ", state_.step, ": the validation loss is ", number_text(loss.loss),
-                      "; try a lower learning rate");
+                      "; try a lower learning rate", what_is_saved());
       }
       record.val_loss = loss.loss;
       record.val_l0_norm = loss.l0;
@@ -261,6 +269,18 @@ class Run {
   void save_checkpoint() {
     if (options_.checkpoint.empty()) return;
     write_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
+    saved_step_ = state_.step;
+  }
+
+  // A full disk is no reason to lose a training whose weights may still fit.
+  void try_checkpoint() {
+    try {
+      save_checkpoint();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kIo) throw;
+      log_error("the checkpoint of step ", state_.step, " is not written: ", error.what(),
+                "; training goes on", what_is_saved());
+    }
     last_checkpoint_ = monotonic_seconds();
   }
 
@@ -268,14 +288,22 @@ class Run {
     const bool epoch = std::exchange(epoch_ended_, false);
     const bool due = options_.checkpoint_minutes > 0 &&
                      monotonic_seconds() - last_checkpoint_ > 60 * options_.checkpoint_minutes;
-    if (due || (epoch && options_.checkpoint_every_epoch)) save_checkpoint();
+    if (due || (epoch && options_.checkpoint_every_epoch)) try_checkpoint();
   }
 
   void stop_when_interrupted() {
     if (!interrupted()) return;
     stepper_->settle();
-    save_checkpoint();
-    throw Error(ErrorKind::kInterrupted, str("training was interrupted at step ", state_.step));
+    const std::string stopped = str("training was interrupted at step ", state_.step);
+    try {
+      save_checkpoint();
+    } catch (const Error& error) {
+      if (error.kind() != ErrorKind::kIo) throw;
+      throw_io(stopped, " and its checkpoint cannot be written: ", error.what(),
+               saved_step_ < 0 ? "; nothing of this training was saved" : what_is_saved(),
+               saved_step_ < 0 ? "; free space, then train again" : "; free space, then resume");
+    }
+    throw Error(ErrorKind::kInterrupted, stopped);
   }
 
   FitResult summary() {
@@ -324,7 +352,8 @@ class Run {
   std::vector<std::int64_t> numbers_;      // of the batch's rows in the source
   std::vector<std::int64_t> active_rows_;  // [h], over the validation rows
   std::int64_t counted_step_ = -1;         // the step they were counted after
-  double last_checkpoint_ = 0.0;
+  double last_checkpoint_ = 0.0;           // when it was last tried
+  std::int64_t saved_step_ = -1;           // of the checkpoint on disk; -1: none of this run
   bool epoch_ended_ = false;
 };
 

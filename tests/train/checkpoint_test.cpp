@@ -1,16 +1,20 @@
 #include "train/checkpoint.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmath>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <optional>
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
+#include "drrik/base/log.h"
 #include "drrik/train/trainer.h"
 #include "train/memory_rows.h"
 
@@ -55,6 +59,7 @@ class Checkpoint : public ::testing::Test {
     o.window_size = 10;
     o.verbose = false;
     o.checkpoint = path_;
+    o.checkpoint_at_end = true;
     return o;
   }
 
@@ -205,12 +210,144 @@ TEST_F(Checkpoint, InAFolderThatCannotBeMadeIsAnIoError) {
   std::ofstream(folder_ / "file") << "x";
   o.checkpoint = folder_ / "file" / "checkpoint.safetensors";
   o.steps = 1;
+  bool began = false;
+  FitCallbacks callbacks;
+  callbacks.on_step = [&](const StepRecord&) { began = true; };
   try {
-    fit(sae, rows, o);
+    fit(sae, rows, o, callbacks);
     FAIL();
   } catch (const Error& e) {
     EXPECT_EQ(e.kind(), ErrorKind::kIo) << e.what();
   }
+  EXPECT_FALSE(began);
+}
+
+/// Files may not grow beyond a limit while it lives: what a full disk does to write().
+class SmallFiles {
+ public:
+  explicit SmallFiles(rlim_t bytes) {
+    handler_ = std::signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &before_);
+    const rlimit now{bytes, before_.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &now);
+  }
+  ~SmallFiles() {
+    setrlimit(RLIMIT_FSIZE, &before_);
+    std::signal(SIGXFSZ, handler_);
+  }
+  SmallFiles(const SmallFiles&) = delete;
+  SmallFiles& operator=(const SmallFiles&) = delete;
+
+ private:
+  rlimit before_{};
+  void (*handler_)(int) = nullptr;
+};
+
+/// What is logged while it lives.
+class Logged {
+ public:
+  Logged() {
+    set_log_sink([this](LogLevel level, std::string_view text) {
+      if (level >= LogLevel::kError) errors += std::string(text) + "\n";
+    });
+  }
+  ~Logged() { set_log_sink(nullptr); }
+  Logged(const Logged&) = delete;
+  Logged& operator=(const Logged&) = delete;
+  std::string errors;
+};
+
+std::string error_text(ErrorKind kind, const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), kind) << e.what();
+    return e.what();
+  }
+  ADD_FAILURE() << "no error";
+  return "";
+}
+
+TEST_F(Checkpoint, ThatCannotBeWrittenDoesNotEndTheTraining) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));
+  FitOptions o = options();
+  ReluSae straight = make_sae();
+  o.checkpoint.clear();
+  fit(straight, rows, o);
+  o = options();
+  o.checkpoint_every_epoch = true;
+  ReluSae sae = make_sae();
+  std::string good;
+  std::optional<SmallFiles> full;
+  FitCallbacks callbacks;
+  callbacks.on_step = [&](const StepRecord& r) {
+    if (r.step != 13) return;  // in the second epoch
+    good = read_file(path_);
+    full.emplace(1000);
+  };
+  const Logged log;
+  const FitResult result = fit(sae, rows, o, callbacks);
+  full.reset();
+  EXPECT_EQ(result.steps, 48);
+  EXPECT_EQ(weights(sae), weights(straight));
+  EXPECT_NE(log.errors.find("checkpoint of step 24"), std::string::npos) << log.errors;
+  EXPECT_NE(log.errors.find("of step 12, stays"), std::string::npos) << log.errors;
+  EXPECT_EQ(read_file(path_), good);
+}
+
+// The caller is about to write the weights: three times their size must not stand in the way.
+TEST_F(Checkpoint, IsNotWrittenWhenTrainingCompletes) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.checkpoint_at_end = false;
+  fit(sae, rows, o);
+  EXPECT_FALSE(fs::exists(path_));
+}
+
+TEST_F(Checkpoint, ThatCannotBeWrittenOnInterruptIsAnIoErrorThatSaysWhatIsLeft) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));
+  for (const bool earlier : {false, true}) {
+    ReluSae sae = make_sae();
+    FitOptions o = options();
+    o.checkpoint_every_epoch = earlier;
+    std::optional<SmallFiles> full;
+    FitCallbacks callbacks;
+    callbacks.on_step = [&](const StepRecord& r) {
+      if (r.step != 13) return;
+      full.emplace(1000);
+      set_interrupted(true);
+    };
+    const std::string text = error_text(ErrorKind::kIo, [&] { fit(sae, rows, o, callbacks); });
+    full.reset();
+    set_interrupted(false);
+    EXPECT_NE(text.find("interrupted at step 14"), std::string::npos) << text;
+    EXPECT_NE(text.find("free space, then "), std::string::npos) << text;
+    EXPECT_EQ(text.find("of step 12, stays") != std::string::npos, earlier) << text;
+    EXPECT_EQ(text.find("nothing of this training was saved") != std::string::npos, !earlier)
+        << text;
+    EXPECT_EQ(fs::exists(path_), earlier);
+  }
+}
+
+TEST_F(Checkpoint, IsSpokenOfOnlyWhenThereIsOne) {
+  const MemoryRows rows(sparse_rows(200, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.learning_rate = 1e25;
+  o.validation_split = 0.0;
+  std::string text = error_text(ErrorKind::kNumeric, [&] { fit(sae, rows, o); });
+  EXPECT_EQ(text.find("checkpoint"), std::string::npos) << text;
+  EXPECT_EQ(text.find("nan"), std::string::npos) << text;
+  o.steps = 1;
+  ReluSae again = make_sae();
+  fit(again, rows, o);
+  o.steps = 0;
+  o.resume = true;
+  text = error_text(ErrorKind::kNumeric, [&] { fit(again, rows, o); });
+  EXPECT_NE(text.find("the last checkpoint, " + path_.string() + ", of step 1, stays"),
+            std::string::npos)
+      << text;
 }
 
 }  // namespace

@@ -49,10 +49,14 @@ struct FitOptions {
   StepPath path = StepPath::kAuto;
   bool verbose = true;  ///< Progress bar.
 
-  /// Checkpoints go to this file (atomically, safetensors); empty: none.
+  /// Checkpoints go to this file (atomically, safetensors); empty: none. One that cannot be written
+  /// is logged as an error and training goes on; the one before it stays.
   std::filesystem::path checkpoint;
   double checkpoint_minutes = 10.0;  ///< 0: only at the end of epochs and on interrupt.
   bool checkpoint_every_epoch = false;
+  /// Another when training completes, so that a longer run can go on from it. The weights are the
+  /// caller's to save then, and a third of the size: on a nearly full disk only one of them fits.
+  bool checkpoint_at_end = false;
   /// Continue from `checkpoint` when it exists: bit for bit as if never stopped.
   bool resume = false;
 
@@ -113,12 +117,13 @@ struct FitResult {
 /// Trains `sae` in place from its present weights.
 /// Throws Error(data) when widths differ, rows are missing, a row holds NaN or Inf (naming row and
 /// column) or a checkpoint does not fit; Error(numeric) naming the step when the loss is not finite
-/// (the last checkpoint stays); Error(interrupted) after writing a checkpoint.
+/// (the last checkpoint stays); Error(interrupted) after writing a checkpoint, Error(io) when that
+/// fails.
 FitResult fit(ReluSae& sae, const RowSource& rows, const FitOptions& options = {},
               const FitCallbacks& callbacks = {});
 
 /// Loss over rows [begin, end) of a source, streamed in blocks; optionally counts per latent on how
-/// many rows it is active.
+/// many rows it is active. Throws Error(data) naming row and column of a NaN or Inf.
 SaeLoss evaluate_loss(const ReluSae& sae, const RowSource& rows, std::int64_t begin,
                       std::int64_t end, std::vector<std::int64_t>* active_rows = nullptr);
 
