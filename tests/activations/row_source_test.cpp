@@ -1,5 +1,11 @@
 #include "drrik/activations/row_source.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
 #include "activations/fixture.h"
 #include "drrik/activations/store.h"
 #include "drrik/io/npy.h"
@@ -197,6 +203,125 @@ TEST(RowSource, ReadsStoresOfEveryDtypeWholeAndSharded) {
       if (single) expect_rows(*open_row_source(scratch / "acts" / "activations.npy"), rows);
     }
   }
+}
+
+/// A line of /proc/self/status, in bytes; nothing where there is no such file.
+std::optional<std::int64_t> status_bytes(const std::string& name) {
+  std::ifstream in("/proc/self/status");
+  std::string line;
+  while (std::getline(in, line)) {
+    if (line.rfind(name + ":", 0) == 0) return std::stoll(line.substr(name.size() + 1)) * 1024;
+  }
+  return std::nullopt;
+}
+
+/// A .npy of float32 [rows, dim] without data blocks, but for values at some rows' first columns.
+/// False when the file system has no sparse files.
+bool make_sparse(const std::filesystem::path& path, std::int64_t rows, std::int64_t dim,
+                 const std::vector<std::pair<std::int64_t, float>>& values) {
+  write_npy(path, Tensor(DType::kF32, {1, dim}));
+  std::string head = read_file(path);
+  head.resize(head.size() - static_cast<std::size_t>(4 * dim));
+  const std::string shape = str("(1, ", dim, ")");
+  const std::string longer = str("(", rows, ", ", dim, ")");
+  const std::size_t at = head.find(shape);
+  head.replace(at, shape.size(), longer);
+  head.erase(head.size() - 1 - (longer.size() - shape.size()), longer.size() - shape.size());
+  write_file_atomic(path, head);
+  const auto size = static_cast<off_t>(head.size()) + rows * dim * 4;
+  const UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  if (ftruncate(fd.get(), size) != 0) return false;
+  for (const auto& [row, value] : values) {
+    const off_t offset = static_cast<off_t>(head.size()) + row * dim * 4;
+    if (pwrite(fd.get(), &value, sizeof value, offset) != sizeof value) return false;
+  }
+  struct stat status {};
+  fstat(fd.get(), &status);
+  return status.st_blocks * 512 < size / 2;
+}
+
+// Reading all of a store twice its size, by range and by row, may not make the process grow by more
+// than a few batches: pages of a mapping count as the process's own.
+TEST(RowSource, ReadsALargeFileInBoundedMemory) {
+  const Scratch scratch;
+  constexpr std::int64_t kDim = 64;
+  constexpr std::int64_t kRows = (std::int64_t{512} << 20) / (kDim * 4);
+  constexpr std::int64_t kBatch = 8192;  // 2 MB
+  const auto path = scratch / "large.npy";
+  if (!make_sparse(path, kRows, kDim, {{0, 1.0F}, {1234567, 2.0F}, {kRows - 1, 3.0F}})) {
+    GTEST_SKIP() << "no sparse files in " << path;
+  }
+  const auto source = open_row_source(path);
+  ASSERT_EQ(source->rows(), kRows);
+  std::vector<float> room(static_cast<std::size_t>(kBatch * kDim));
+  const MatView<float> batch(room.data(), kBatch, kDim);
+  source->read(0, batch);
+  const auto before = status_bytes("VmRSS");
+  if (!before) GTEST_SKIP() << "no /proc/self/status";
+  std::int64_t most = 0;
+  double sum = 0.0;
+  for (std::int64_t r = 0; r < kRows; r += kBatch) {
+    source->read(r, batch);
+    for (std::int64_t i = 0; i < kBatch; ++i) sum += static_cast<double>(batch(i, 0));
+    most = std::max(most, *status_bytes("VmRSS") - *before);
+  }
+  EXPECT_EQ(sum, 6.0);
+  std::vector<std::int64_t> indices(static_cast<std::size_t>(kBatch));
+  sum = 0.0;
+  for (std::int64_t first = 0; first < kRows / kBatch; ++first) {
+    // Every row once, far from each other; the order is not rising.
+    for (std::int64_t i = 0; i < kBatch; ++i) {
+      indices[static_cast<std::size_t>(i)] = (kBatch - 1 - i) * (kRows / kBatch) + first;
+    }
+    source->gather(indices, batch);
+    for (std::int64_t i = 0; i < kBatch; ++i) sum += static_cast<double>(batch(i, 0));
+    most = std::max(most, *status_bytes("VmRSS") - *before);
+  }
+  EXPECT_EQ(sum, 6.0);
+  EXPECT_LT(most, std::int64_t{32} << 20);
+}
+
+// Large enough to be read rather than mapped, in every layout that a row can have.
+TEST(RowSource, ReadsLargeFilesOfEveryLayout) {
+  const Scratch scratch;
+  constexpr std::int64_t kDim = 3;
+  constexpr std::int64_t kRows = (std::int64_t{260} << 20) / (kDim * 4);
+  const auto path = scratch / "large.npy";
+  const std::vector<std::pair<std::int64_t, float>> values = {
+      {0, 1.5F}, {1, -2.0F}, {700000, 4.0F}, {kRows - 1, 3.0F}};
+  if (!make_sparse(path, kRows, kDim, values)) GTEST_SKIP() << "no sparse files in " << path;
+  const auto expect_values = [&](const RowSource& source) {
+    for (const auto& [row, value] : values) {
+      std::vector<float> wide(std::size_t{2} * (kDim + 2), -1.0F);
+      const MatView<float> one(wide.data(), 1, kDim, kDim + 2);
+      source.read(row, one);
+      EXPECT_EQ(one(0, 0), value) << row;
+      EXPECT_EQ(one(0, 1), 0.0F) << row;
+      EXPECT_EQ(wide[kDim], -1.0F);
+      const std::int64_t both[] = {row, 5};
+      source.gather(both, MatView<float>(wide.data(), 2, kDim, kDim + 2));
+      EXPECT_EQ(wide[0], value) << row;
+      EXPECT_EQ(wide[kDim + 2], 0.0F) << row;
+      EXPECT_EQ(wide[kDim], -1.0F);
+    }
+  };
+  const auto source = open_row_source(path);
+  EXPECT_TRUE(source->view().empty());
+  expect_values(*source);
+  expect_refusals(*source);
+  // Two files end to end, asked for across the seam.
+  std::filesystem::create_directory(scratch / "two");
+  std::filesystem::rename(path, scratch / "two" / "activations-00000.npy");
+  write_npy(scratch / "two" / "activations-00001.npy", counting(10, kDim));
+  const auto two = open_row_source(scratch / "two");
+  expect_values(*two);
+  std::vector<float> seam(2 * kDim);
+  two->read(kRows - 1, MatView<float>(seam.data(), 2, kDim));
+  EXPECT_EQ(seam[0], 3.0F);
+  EXPECT_EQ(seam[kDim], counting(10, kDim).mat<float>()(0, 0));
+  // A file that lost its end meanwhile is an error, not a signal.
+  std::filesystem::resize_file(scratch / "two" / "activations-00000.npy", 1000);
+  EXPECT_ERROR(two->read(kRows - 1, MatView<float>(seam.data(), 1, kDim)), kIo, "ended");
 }
 
 TEST(RowSource, ReadsFoldersThatOthersMade) {

@@ -31,7 +31,8 @@ std::unique_ptr<RowSource> make_row_source(MatView<const float> rows);
 /// Takes a float32 [n, d] tensor.
 std::unique_ptr<RowSource> make_row_source(Tensor rows);
 /// Opens an activation folder (activations.npy or shards, metadata.json) or a single .npy file.
-/// Mapped, not read: a store larger than memory is fine. Throws Error(data) or Error(io).
+/// A store larger than memory is fine: beyond 256 MB rows are read as they are asked for, up to it
+/// they are mapped. Throws Error(data) or Error(io), as do read() and gather() of a large one.
 std::unique_ptr<RowSource> open_row_source(const std::filesystem::path& path);
 
 }  // namespace drrik

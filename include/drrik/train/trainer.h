@@ -3,7 +3,7 @@
 //
 // Deterministic: the same seed, data and options give the same weights on one machine, whatever
 // the number of threads. Memory: the weights, two Adam moments each, a few matrices of one batch;
-// never a function of the number of rows.
+// never a function of the number of rows (a source may have up to 256 MB of file mapped).
 
 #include <cstdint>
 #include <filesystem>
