@@ -5,6 +5,7 @@
 #include <fstream>
 #include <limits>
 
+#include "activations/collect.h"
 #include "drrik/base/file.h"
 
 namespace drrik::detail {
@@ -213,17 +214,45 @@ std::string numbered(const char* form, std::int64_t number) {
 
 }  // namespace
 
+std::string sample_contradiction(const SampleRecord& sample, Positions positions) {
+  if (sample.input_ids.empty()) return "'input_ids' is empty, wanted at least one token";
+  const auto wanted = rows_of(positions, static_cast<std::int64_t>(sample.input_ids.size()));
+  if (sample.rows == wanted) return "";
+  return str(sample.rows, " rows, wanted ", wanted,
+             positions == Positions::kAll ? ", one a token" : ", one a text");
+}
+
 StoreHead read_store(const std::filesystem::path& folder, const SampleSink& sink) {
   const std::filesystem::path path = folder / kMetadataFile;
   const std::string what = str("'", path.string(), "'");
   std::int64_t seen = 0;
   std::int64_t next_row = 0;
+  std::int64_t number = 0;
+  // The configuration may come after the samples: what each of the two kinds would object to.
+  struct Objection {
+    Positions positions;
+    std::string text;
+  };
+  Objection objections[] = {{Positions::kAll, ""}, {Positions::kLast, ""}};
+  bool nameless = false;
   const SampleSink checked = [&](SampleRecord sample) {
     if (sample.row != next_row) {
       throw_data(what, ": a sample begins at row ", sample.row, ", wanted ", next_row);
     }
-    next_row += sample.rows;
-    sink(std::move(sample));
+    if (__builtin_add_overflow(next_row, sample.rows, &next_row)) {
+      throw_data(what, ": samples[", number, "]: row counts overflow");
+    }
+    if (number == 0 && sample.input_ids.empty() && sample.text.empty()) {
+      nameless = true;
+    } else {
+      for (Objection& objection : objections) {
+        if (!objection.text.empty()) continue;
+        const std::string text = sample_contradiction(sample, objection.positions);
+        if (!text.empty()) objection.text = str("samples[", number, "]: ", text);
+      }
+      sink(std::move(sample));
+    }
+    ++number;
   };
   const SampleSink none;
   const Json json =
@@ -243,6 +272,11 @@ StoreHead read_store(const std::filesystem::path& folder, const SampleSink& sink
                  head.metadata.num_samples, " with ", head.metadata.num_rows);
     }
   }
+  // Rows saved without samples stand there as one sample without tokens: it is kept to itself.
+  if (nameless && number > 1) throw_data(what, ": samples[0]: 'input_ids' is empty");
+  const bool all = head.metadata.config.extraction.positions == Positions::kAll;
+  const std::string& objection = objections[all ? 0 : 1].text;
+  if (!objection.empty()) throw_data(what, ": ", objection);
   return head;
 }
 

@@ -34,7 +34,8 @@ struct StoreHead {
 using SampleSink = std::function<void(SampleRecord)>;
 
 /// Reads and checks metadata.json; samples go to `sink` in order of rows when it is set, from
-/// wherever the store keeps them. Throws Error(io), Error(data).
+/// wherever the store keeps them, and fit their tokens. Rows that were saved without samples give
+/// none. Throws Error(io), Error(data), the latter also after samples were handed out.
 StoreHead read_store(const std::filesystem::path& folder, const SampleSink& sink = {});
 
 /// The configuration as JSON, with the described names.
@@ -46,6 +47,9 @@ std::string head_text(const StoreHead& head);
 /// One sample as a line of JSON without its newline.
 std::string sample_line(const SampleRecord& sample);
 SampleRecord parse_sample(const Json& json, std::string_view what);
+
+/// What is wrong between a sample's rows and its tokens; "" when nothing is.
+std::string sample_contradiction(const SampleRecord& sample, Positions positions);
 
 /// "activations-00003.npy", "samples-00003.jsonl".
 std::string shard_name(std::int64_t number);

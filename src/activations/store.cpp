@@ -83,6 +83,9 @@ void save_activations(const Tensor& activations, const ActivationMetadata& metad
       throw_usage("save_activations: sample ", sample.index, " begins at row ", sample.row,
                   ", wanted ", covered);
     }
+    const std::string wrong =
+        detail::sample_contradiction(sample, metadata.config.extraction.positions);
+    if (!wrong.empty()) throw_usage("save_activations: sample ", sample.index, ": ", wrong);
     covered += sample.rows;
   }
   if (!metadata.samples.empty() && covered != rows.rows()) {

@@ -254,7 +254,13 @@ void ActivationWriter::append(MatView<const float> rows, std::vector<SampleRecor
                               const Progress& progress) {
   auto& impl = *impl_;
   std::int64_t expected = 0;
-  for (const SampleRecord& sample : samples) expected += sample.rows;
+  for (const SampleRecord& sample : samples) {
+    expected += sample.rows;
+    const bool nameless = sample.input_ids.empty() && sample.text.empty();
+    const std::string wrong =
+        detail::sample_contradiction(sample, impl.head.metadata.config.extraction.positions);
+    if (!wrong.empty() && !nameless) throw_usage("sample ", sample.index, ": ", wrong);
+  }
   if (rows.cols() != impl.head.metadata.row_dim() || rows.rows() != expected) {
     throw_usage("activations [", rows.rows(), ", ", rows.cols(), "] for ", expected,
                 " rows of samples of width ", impl.head.metadata.row_dim());

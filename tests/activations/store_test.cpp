@@ -187,16 +187,20 @@ TEST(ActivationWriter, ReplacesAStoreWithNothingLeftOver) {
 
 TEST(ActivationWriter, RefusesRowsThatDoNotFitTheSamples) {
   const Scratch scratch;
-  ActivationWriter writer(scratch / "acts", head_of(kDim, 200, DType::kF16), Mode::kReplace);
+  ActivationMetadata head = head_of(kDim, 200, DType::kF16);
+  head.config.extraction.positions = Positions::kAll;
+  ActivationWriter writer(scratch / "acts", head, Mode::kReplace);
   std::vector<float> values(static_cast<std::size_t>(2 * kDim), 1.0F);
+  EXPECT_ERROR(writer.append({values.data(), 2, kDim}, {{0, 0, 2, "", {1}}}, {}), kUsage,
+               "sample 0: 2 rows, wanted 1");
   EXPECT_ERROR(writer.append({values.data(), 2, kDim}, {{0, 0, 1, "", {1}}}, {}), kUsage, "1 rows");
-  EXPECT_ERROR(writer.append({values.data(), 2, kDim - 1}, {{0, 0, 2, "", {1}}}, {}), kUsage,
+  EXPECT_ERROR(writer.append({values.data(), 2, kDim - 1}, {{0, 0, 2, "", {1, 2}}}, {}), kUsage,
                "width");
   values[3] = 65536.0F;
-  EXPECT_ERROR(writer.append({values.data(), 2, kDim}, {{0, 0, 2, "", {1}}}, {}), kNumeric,
+  EXPECT_ERROR(writer.append({values.data(), 2, kDim}, {{0, 0, 2, "", {1, 2}}}, {}), kNumeric,
                "float16");
   values[3] = -65504.0F;
-  writer.append({values.data(), 2, kDim}, {{0, 0, 2, "", {1}}}, {});
+  writer.append({values.data(), 2, kDim}, {{0, 0, 2, "", {1, 2}}}, {});
   EXPECT_EQ(writer.finish({1, 1, 0}).num_rows, 2);
   EXPECT_EQ(load_activations(scratch / "acts").activations.mat<float>()(0, 3), -65504.0F);
 }
@@ -229,7 +233,9 @@ TEST(ActivationWriter, KeepsClosedShardsWhenTheDiskIsFull) {
   constexpr std::int64_t kWide = 600;  // 2.4 MB a batch
   const auto append = [](ActivationWriter& writer, std::int64_t b) {
     const std::vector<float> values(static_cast<std::size_t>(kRows * kWide), static_cast<float>(b));
-    writer.append({values.data(), kRows, kWide}, {{b, 0, kRows, "t", {1}}}, {b + 1, b + 1, 0});
+    SampleRecord sample{b, 0, kRows, "t", {}};
+    sample.input_ids.assign(static_cast<std::size_t>(kRows), 1);
+    writer.append({values.data(), kRows, kWide}, {sample}, {b + 1, b + 1, 0});
   };
   ActivationMetadata head = head_of(kWide, 4'000'000);  // two batches a shard
   head.config.extraction.positions = Positions::kAll;
@@ -283,6 +289,7 @@ TEST(ActivationMetadata, TellsWhereARowComesFrom) {
 TEST(Activations, SaveRefusesWhatDoesNotFit) {
   const Scratch scratch;
   ActivationMetadata metadata = head_of(3, 1 << 20);
+  metadata.config.extraction.positions = Positions::kAll;
   metadata.samples = {{0, 0, 2, "", {1, 2}}};
   const auto save = [&](const Tensor& rows) { save_activations(rows, metadata, scratch / "a"); };
   EXPECT_ERROR(save(Tensor(DType::kF32, {3, 3})), kUsage, "3 rows");

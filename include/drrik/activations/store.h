@@ -53,7 +53,7 @@ struct Activations {
 
 /// Writes `activations` (float32 [n, d]) and metadata into a folder, replacing a store that is
 /// there. The arrays get metadata.config.extraction's store dtype and shard size. Throws
-/// Error(usage) when the numbers of rows or columns and the metadata disagree, Error(io).
+/// Error(usage) when the numbers of rows, columns or tokens and the metadata disagree, Error(io).
 void save_activations(const Tensor& activations, const ActivationMetadata& metadata,
                       const std::filesystem::path& folder);
 
@@ -108,7 +108,7 @@ class ActivationWriter {
 
   /// Adds a batch: the rows of whole samples (SampleRecord::row is set here). A shard is closed
   /// only between batches, so that a resumed extraction forms the same batches again. Throws
-  /// Error(io) (a full disk), Error(numeric) when a value overflows float16; the open shard is then
+  /// Error(usage) when rows, samples and tokens disagree, Error(io) (a full disk), Error(numeric) when a value overflows float16; the open shard is then
   /// lost.
   void append(MatView<const float> rows, std::vector<SampleRecord> samples,
               const Progress& progress);
