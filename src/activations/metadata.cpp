@@ -214,6 +214,19 @@ std::string numbered(const char* form, std::int64_t number) {
 
 }  // namespace
 
+bool is_own_metadata(const std::filesystem::path& folder) {
+  const std::filesystem::path path = folder / kMetadataFile;
+  std::int64_t seen = 0;
+  try {
+    const Json json = parse_metadata(read_file(path, kMaxMetadataBytes), path.string(), {}, seen);
+    const Json* format = json.is_object() ? find_member(json, "format", path.string()) : nullptr;
+    return format != nullptr && *format == kFormat;
+  } catch (const Error& error) {
+    if (error.kind() == ErrorKind::kIo) throw;
+    return false;
+  }
+}
+
 std::string sample_contradiction(const SampleRecord& sample, Positions positions) {
   if (sample.input_ids.empty()) return "'input_ids' is empty, wanted at least one token";
   const auto wanted = rows_of(positions, static_cast<std::int64_t>(sample.input_ids.size()));

@@ -38,6 +38,9 @@ using SampleSink = std::function<void(SampleRecord)>;
 /// none. Throws Error(io), Error(data), the latter also after samples were handed out.
 StoreHead read_store(const std::filesystem::path& folder, const SampleSink& sink = {});
 
+/// Whether metadata.json is JSON that says it is a store's, of whatever version. Throws Error(io).
+bool is_own_metadata(const std::filesystem::path& folder);
+
 /// The configuration as JSON, with the described names.
 Json config_to_json(const ExtractorOptions& options);
 

@@ -22,20 +22,45 @@ constexpr std::int64_t kInlineSamples = 100'000;
 constexpr std::uint64_t kInlineBytes = std::uint64_t{64} << 20;
 constexpr float kLargestHalf = 65504.0F;
 
+bool is_temporary(const std::filesystem::path& path) {
+  return path.filename().string().find(".tmp-") != std::string::npos;
+}
+
+/// Files of the folder with a store's names, in order of name.
+std::vector<std::filesystem::path> store_files(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> out;
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (detail::is_store_file(entry->path().filename().string())) out.push_back(entry->path());
+  }
+  if (error) throw_io("cannot list '", folder.string(), "': ", error.message());
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+/// The names of a store's files are common: what is not known to be a store is somebody's work.
+void refuse_foreign_files(const std::filesystem::path& folder) {
+  for (const auto& path : store_files(folder)) {
+    if (is_temporary(path)) continue;
+    if (is_activation_store(folder)) {
+      if (detail::is_own_metadata(folder)) return;
+      throw_usage("'", (folder / detail::kMetadataFile).string(),
+                  "' is not that of an activation store, so it is not replaced; choose another "
+                  "folder, or move the file away");
+    }
+    throw_usage("'", path.string(), "' is there without the ", detail::kMetadataFile,
+                " of an activation store, so it is not replaced; choose another folder, or move "
+                "the file away");
+  }
+}
+
+/// Every file of an earlier store but its metadata, or only what writing it left unfinished.
 void remove_store_files(const std::filesystem::path& folder, bool temporary_only) {
   std::error_code error;
-  std::vector<std::filesystem::path> stale;
-  for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
-    const std::string name = entry.path().filename().string();
-    if (!detail::is_store_file(name)) continue;
-    if (temporary_only && name.find(".tmp-") == std::string::npos) continue;
-    stale.push_back(entry.path());
-  }
-  // The metadata goes first: half a store must not look whole.
-  std::sort(stale.begin(), stale.end(), [](const auto& a, const auto& b) {
-    return (a.filename() == detail::kMetadataFile) > (b.filename() == detail::kMetadataFile);
-  });
-  for (const auto& path : stale) {
+  for (const auto& path : store_files(folder)) {
+    if (path.filename() == detail::kMetadataFile) continue;
+    if (temporary_only && !is_temporary(path)) continue;
     if (!std::filesystem::remove(path, error) && error) {
       throw_io("cannot remove '", path.string(), "' of an earlier extraction: ", error.message());
     }
@@ -221,9 +246,11 @@ ActivationWriter::ActivationWriter(std::filesystem::path folder, ActivationMetad
     if (mode == Mode::kResume) {
       log_info("'", impl.folder.string(), "' holds no extraction to resume: starting a new one");
     }
+    refuse_foreign_files(impl.folder);
     if (present) log_warning("replacing the activations in '", impl.folder.string(), "'");
-    remove_store_files(impl.folder, false);
+    // The metadata goes first: half a store must not look whole, nor like somebody else's files.
     impl.write_metadata();
+    remove_store_files(impl.folder, false);
     return;
   }
   StoreHead before = detail::read_store(impl.folder);

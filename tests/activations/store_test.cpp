@@ -185,6 +185,42 @@ TEST(ActivationWriter, ReplacesAStoreWithNothingLeftOver) {
   EXPECT_TRUE(files.contains("metadata.json"));
 }
 
+// The names are common; what they hold may be somebody's work.
+TEST(ActivationWriter, DoesNotReplaceFilesOfSomebodyElse) {
+  const Scratch scratch;
+  const auto start = [&](Mode mode) {
+    const ActivationWriter writer(scratch / "acts", head_of(kDim, 200), mode);
+  };
+  for (const Mode mode : {Mode::kReplace, Mode::kResume}) {
+    for (const char* text :
+         {"{\"name\": \"a dataset\"}", "{\"format\": \"other\"}", "[1, 2]", "not JSON", ""}) {
+      write_file_atomic(scratch / "acts" / "metadata.json", text);
+      write_file_atomic(scratch / "acts" / "activations-00000.npy", "mine");
+      const auto before = folder_bytes(scratch / "acts");
+      const auto error = test::error_of([&] { start(mode); });
+      EXPECT_NE(error.second.find("metadata.json"), std::string::npos) << error.second;
+      if (mode == Mode::kReplace) {
+        EXPECT_EQ(error.first, ErrorKind::kUsage);
+        EXPECT_NE(error.second.find("another folder"), std::string::npos) << error.second;
+      }
+      EXPECT_EQ(folder_bytes(scratch / "acts"), before);
+    }
+    std::filesystem::remove(scratch / "acts" / "metadata.json");
+    for (const char* name : {"activations.npy", "activations-00000.npy", "samples-00000.jsonl"}) {
+      std::filesystem::remove_all(scratch / "acts");
+      write_file_atomic(scratch / "acts" / name, "mine");
+      EXPECT_ERROR(start(mode), kUsage, name);
+      EXPECT_EQ(folder_bytes(scratch / "acts").size(), 1U);
+    }
+  }
+  // A store of a later version of the format is still one.
+  std::filesystem::remove_all(scratch / "acts");
+  write_file_atomic(scratch / "acts" / "metadata.json",
+                    "{\"format\": \"drrik-activations\", \"version\": 99}");
+  start(Mode::kReplace);
+  EXPECT_EQ(load_activation_metadata(scratch / "acts").num_rows, 0);
+}
+
 TEST(ActivationWriter, RefusesRowsThatDoNotFitTheSamples) {
   const Scratch scratch;
   ActivationMetadata head = head_of(kDim, 200, DType::kF16);

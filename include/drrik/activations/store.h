@@ -52,8 +52,9 @@ struct Activations {
 };
 
 /// Writes `activations` (float32 [n, d]) and metadata into a folder, replacing a store that is
-/// there. The arrays get metadata.config.extraction's store dtype and shard size. Throws
-/// Error(usage) when the numbers of rows, columns or tokens and the metadata disagree, Error(io).
+/// there (Error(usage) when files of such names are not a store's). The arrays get
+/// metadata.config.extraction's store dtype and shard size. Throws Error(usage) when the numbers of
+/// rows, columns or tokens and the metadata disagree, Error(io).
 void save_activations(const Tensor& activations, const ActivationMetadata& metadata,
                       const std::filesystem::path& folder);
 
@@ -89,8 +90,9 @@ class ActivationWriter {
   enum class Mode { kReplace, kResume };
 
   /// `head` without samples and counts; dtype, shard size and what the rows are come from it.
-  /// kReplace removes the files of an earlier store in the folder. kResume continues an incomplete
-  /// one and throws Error(usage) when its configuration differs, naming how. Throws Error(io).
+  /// kReplace removes the files of an earlier store in the folder, and throws Error(usage) when
+  /// files of such names are not a store's. kResume continues an incomplete one and throws
+  /// Error(usage) when its configuration differs, naming how. Throws Error(io).
   ActivationWriter(std::filesystem::path folder, ActivationMetadata head, Mode mode);
   ~ActivationWriter();  ///< Abandons the open shard unless suspend() or finish() was called.
   ActivationWriter(const ActivationWriter&) = delete;
@@ -108,8 +110,8 @@ class ActivationWriter {
 
   /// Adds a batch: the rows of whole samples (SampleRecord::row is set here). A shard is closed
   /// only between batches, so that a resumed extraction forms the same batches again. Throws
-  /// Error(usage) when rows, samples and tokens disagree, Error(io) (a full disk), Error(numeric) when a value overflows float16; the open shard is then
-  /// lost.
+  /// Error(usage) when rows, samples and tokens disagree, Error(io) (a full disk), Error(numeric)
+  /// when a value overflows float16; the open shard is then lost.
   void append(MatView<const float> rows, std::vector<SampleRecord> samples,
               const Progress& progress);
   /// Closes the open shard and leaves the store incomplete, to be resumed.
