@@ -177,8 +177,9 @@ Json parse_metadata(std::string_view text, std::string_view what, const SampleSi
   };
   try {
     return Json::parse(text, callback);
-  } catch (const nlohmann::json::exception& error) {
-    throw_data(what, ": ", error.what());
+  } catch (const nlohmann::json::exception&) {
+    parse_json(text, what);  // says where, in the words used for every other file
+    throw_data(what, ": malformed JSON");
   }
 }
 

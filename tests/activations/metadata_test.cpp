@@ -107,5 +107,16 @@ TEST(ActivationMetadata, IsNotWrittenWhenItContradictsItself) {
   EXPECT_FALSE(std::filesystem::exists(scratch / "a"));
 }
 
+TEST(ActivationMetadata, SyntaxErrorsAreToldByLineAndColumn) {
+  const Scratch scratch;
+  const auto folder = make_store(scratch, Positions::kAll);
+  edit(folder, "\"version\": 1", "\"version\" 1");
+  for (const WithSamples samples : {WithSamples::kNo, WithSamples::kYes}) {
+    EXPECT_ERROR(load_activation_metadata(folder, samples), kData, "line 3, column ");
+    const auto error = test::error_of([&] { load_activation_metadata(folder, samples); });
+    EXPECT_EQ(error.second.find("json.exception"), std::string::npos) << error.second;
+  }
+}
+
 }  // namespace
 }  // namespace drrik
