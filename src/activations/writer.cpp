@@ -132,6 +132,25 @@ struct ActivationWriter::Impl {
     samples.emplace(folder / open.samples_file);
   }
 
+  // Line by line: samples can be of any number.
+  void copy_samples(const StoreFile& old) {
+    const auto path = folder / old.samples_file;
+    std::ifstream in(path, std::ios::binary);
+    if (!in) throw_io("cannot open '", path.string(), "', which metadata.json names");
+    std::int64_t lines = 0;
+    bool whole = true;
+    for (std::string line; std::getline(in, line); ++lines) {
+      whole = !in.eof();  // ended by a newline
+      samples->write(line);
+      samples->write("\n");
+    }
+    if (in.bad()) throw_io("cannot read '", path.string(), "'");
+    if (lines != old.samples || !whole) {
+      throw_data("'", path.string(), "' does not have the ", old.samples,
+                 " samples that metadata.json says");
+    }
+  }
+
   // A shard that an interruption closed early is written again from its start under the same name,
   // so that the files come out as if nothing had happened. Until that is committed the old one
   // stands.
@@ -142,18 +161,14 @@ struct ActivationWriter::Impl {
         before.dtype() != head.metadata.dtype || !before.mapped_as_rows()) {
       throw_data("'", before.path().string(), "' is not what metadata.json says");
     }
-    const std::string lines = read_file(folder / old.samples_file);
-    if (std::count(lines.begin(), lines.end(), '\n') != old.samples) {
-      throw_data("'", (folder / old.samples_file).string(), "' does not have the ", old.samples,
-                 " samples that metadata.json says");
-    }
     open_shard(static_cast<std::int64_t>(head.files.size()));
     constexpr std::int64_t kChunkRows = 1024;
     for (std::int64_t r = 0; r < old.rows; r += kChunkRows) {
       const std::int64_t count = std::min(kChunkRows, old.rows - r);
       rows->append({before.row_bytes(r), static_cast<std::size_t>(count * row_bytes())});
+      before.drop_rows(r, count);
     }
-    samples->write(lines);
+    copy_samples(old);
     open.rows = old.rows;
     open.samples = old.samples;
     open.end = old.end;

@@ -221,6 +221,33 @@ TEST(ActivationWriter, DoesNotReplaceFilesOfSomebodyElse) {
   EXPECT_EQ(load_activation_metadata(scratch / "acts").num_rows, 0);
 }
 
+TEST(ActivationWriter, ResumesOnlyOntoTheLinesItWrote) {
+  const Scratch scratch;
+  const auto stop = [&] {
+    ActivationWriter writer(scratch / "acts", head_of(kDim, 1 << 20), Mode::kReplace);
+    append_batch(writer, 0);
+    writer.suspend();
+  };
+  const auto resume = [&] {
+    const ActivationWriter writer(scratch / "acts", head_of(kDim, 1 << 20), Mode::kResume);
+  };
+  const auto lines = scratch / "acts" / "samples-00000.jsonl";
+  stop();
+  const std::string good = read_file(lines);
+  for (const std::string& bad : {good + good, good.substr(0, good.size() - 1),
+                                 good.substr(0, good.size() / 2), good + "x", std::string()}) {
+    write_file_atomic(lines, bad);
+    EXPECT_ERROR(resume(), kData, "3 samples that metadata.json says");
+    for (const auto& [name, bytes] : folder_bytes(scratch / "acts")) {
+      EXPECT_EQ(name.find(".tmp-"), std::string::npos) << name;
+    }
+  }
+  std::filesystem::remove(lines);
+  EXPECT_ERROR(resume(), kIo, "samples-00000.jsonl");
+  write_file_atomic(lines, good);
+  resume();
+}
+
 TEST(ActivationWriter, RefusesRowsThatDoNotFitTheSamples) {
   const Scratch scratch;
   ActivationMetadata head = head_of(kDim, 200, DType::kF16);
