@@ -1,6 +1,10 @@
 #include "drrik/activations/extractor.h"
 
+#include <unistd.h>
+
 #include <cmath>
+#include <csignal>
+#include <iterator>
 #include <limits>
 
 #include "activations/fixture.h"
@@ -398,6 +402,45 @@ TEST(ActivationExtractor, ResumesToTheSameBytes) {
     third.set_batch_callback([&](std::int64_t) { ADD_FAILURE() << "worked again"; });
     EXPECT_EQ(third.extract_to(folder, /*resume=*/true).num_rows, done.num_rows);
   }
+}
+
+// A signal from outside, twice at once as timeout(1) sends it: what was done stays valid.
+TEST(ActivationExtractor, ResumesAfterARealSignal) {
+  const Uninterrupted guard;
+  constexpr int kSignals[] = {SIGINT, SIGTERM, SIGHUP, SIGXFSZ};
+  struct sigaction before[std::size(kSignals)];
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], nullptr, &before[i]);
+  install_interrupt_handler();
+  Files files;
+  std::string lines;
+  for (const auto& ids : test::random_ids(60, 20, 67, 9)) {
+    lines += str("{\"story\":\"", text_of(ids), "\"}\n");
+  }
+  write_file_atomic(files.scratch / "data.jsonl", lines);
+  files.options.extraction.positions = Positions::kAll;
+  files.options.extraction.shard_bytes = 5'000;
+  ActivationExtractor whole(files.options);
+  whole.extract_to(files.scratch / "whole");
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const auto folder = files.scratch / str("signal-", signal);
+    ActivationExtractor extractor(files.options);
+    std::int64_t seen = 0;
+    extractor.set_batch_callback([&](std::int64_t) {
+      if (++seen != 3) return;
+      kill(getpid(), signal);
+      kill(getpid(), signal);
+      // Another thread may take it.
+      for (int i = 0; i < 1000 && !interrupted(); ++i) usleep(1000);
+    });
+    EXPECT_ERROR(extractor.extract_to(folder), kInterrupted, "extracting");
+    EXPECT_EQ(seen, 3);
+    set_interrupted(false);
+    EXPECT_FALSE(load_activation_metadata(folder).complete);
+    ActivationExtractor again(files.options);
+    again.extract_to(folder, /*resume=*/true);
+    EXPECT_EQ(folder_bytes(folder), folder_bytes(files.scratch / "whole"));
+  }
+  for (std::size_t i = 0; i < std::size(kSignals); ++i) sigaction(kSignals[i], &before[i], nullptr);
 }
 
 // Fewer texts a batch than the tokens allow: other batches, the same rows.
