@@ -1,9 +1,11 @@
 #include "activations/metadata.h"
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <fstream>
 #include <limits>
+#include <system_error>
 
 #include "activations/collect.h"
 #include "drrik/base/file.h"
@@ -215,6 +217,20 @@ std::string numbered(const char* form, std::int64_t number) {
 
 }  // namespace
 
+bool path_exists(const std::filesystem::path& path) {
+  std::error_code error;
+  const bool found = std::filesystem::exists(path, error);
+  if (error) throw_io("'", path.string(), "': ", error.message());
+  return found;
+}
+
+std::uint64_t file_bytes(const std::filesystem::path& path) {
+  std::error_code error;
+  const std::uint64_t bytes = std::filesystem::file_size(path, error);
+  if (error) throw_io("'", path.string(), "': ", error.message());
+  return bytes;
+}
+
 bool is_own_metadata(const std::filesystem::path& folder) {
   const std::filesystem::path path = folder / kMetadataFile;
   std::int64_t seen = 0;
@@ -415,6 +431,18 @@ bool is_store_file(std::string_view name) {
   };
   return plain(kMetadataFile) || plain(kSingleFile) || numbered_with("activations-", ".npy") ||
          numbered_with("samples-", ".jsonl");
+}
+
+std::vector<std::filesystem::path> store_files(const std::filesystem::path& folder) {
+  std::error_code error;
+  std::vector<std::filesystem::path> out;
+  std::filesystem::directory_iterator entry(folder, error);
+  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
+    if (is_store_file(entry->path().filename().string())) out.push_back(entry->path());
+  }
+  if (error) throw_io("cannot list '", folder.string(), "': ", error.message());
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 }  // namespace drrik::detail

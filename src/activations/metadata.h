@@ -33,6 +33,10 @@ struct StoreHead {
 
 using SampleSink = std::function<void(SampleRecord)>;
 
+/// What std::filesystem answers, its failures as Error(io) naming the path.
+bool path_exists(const std::filesystem::path& path);
+std::uint64_t file_bytes(const std::filesystem::path& path);
+
 /// Reads and checks metadata.json; samples go to `sink` in order of rows when it is set, from
 /// wherever the store keeps them, and fit their tokens. Rows that were saved without samples give
 /// none. Throws Error(io), Error(data), the latter also after samples were handed out.
@@ -59,5 +63,7 @@ std::string shard_name(std::int64_t number);
 std::string samples_name(std::int64_t number);
 /// Whether a file name is one that a store's writer makes, temporary ones included.
 bool is_store_file(std::string_view name);
+/// The files of a folder that have such names, in order. Throws Error(io).
+std::vector<std::filesystem::path> store_files(const std::filesystem::path& folder);
 
 }  // namespace drrik::detail

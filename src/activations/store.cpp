@@ -162,13 +162,7 @@ ActivationInfo describe_activations(const std::filesystem::path& path) {
     info.dtype = head.metadata.dtype;
     for (const detail::StoreFile& file : head.files) {
       info.files.push_back(file.file);
-      std::error_code error;
-      const auto bytes = std::filesystem::file_size(path / file.file, error);
-      if (error) {
-        throw_io("'", (path / file.file).string(),
-                 "', which metadata.json names: ", error.message());
-      }
-      info.bytes += bytes;
+      info.bytes += detail::file_bytes(path / file.file);
     }
     return info;
   }
@@ -177,16 +171,14 @@ ActivationInfo describe_activations(const std::filesystem::path& path) {
   info.dim = source->dim();
   info.metadata = metadata_of_shape(info.rows, info.dim);
   if (std::filesystem::is_directory(path, ignored)) {
-    for (const auto& entry : std::filesystem::directory_iterator(path)) {
-      if (!detail::is_store_file(entry.path().filename().string())) continue;
-      info.files.push_back(entry.path().filename().string());
-      info.bytes += entry.file_size();
+    for (const auto& file : detail::store_files(path)) {
+      info.files.push_back(file.filename().string());
+      info.bytes += detail::file_bytes(file);
     }
-    std::sort(info.files.begin(), info.files.end());
     info.dtype = NpyFile::open(path / info.files.at(0)).dtype();
   } else {
     info.files = {path.filename().string()};
-    info.bytes = std::filesystem::file_size(path);
+    info.bytes = detail::file_bytes(path);
     info.dtype = NpyFile::open(path).dtype();
   }
   info.metadata.dtype = info.dtype;

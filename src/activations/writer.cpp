@@ -26,22 +26,9 @@ bool is_temporary(const std::filesystem::path& path) {
   return path.filename().string().find(".tmp-") != std::string::npos;
 }
 
-/// Files of the folder with a store's names, in order of name.
-std::vector<std::filesystem::path> store_files(const std::filesystem::path& folder) {
-  std::error_code error;
-  std::vector<std::filesystem::path> out;
-  std::filesystem::directory_iterator entry(folder, error);
-  for (; !error && entry != std::filesystem::directory_iterator(); entry.increment(error)) {
-    if (detail::is_store_file(entry->path().filename().string())) out.push_back(entry->path());
-  }
-  if (error) throw_io("cannot list '", folder.string(), "': ", error.message());
-  std::sort(out.begin(), out.end());
-  return out;
-}
-
 /// The names of a store's files are common: what is not known to be a store is somebody's work.
 void refuse_foreign_files(const std::filesystem::path& folder) {
-  for (const auto& path : store_files(folder)) {
+  for (const auto& path : detail::store_files(folder)) {
     if (is_temporary(path)) continue;
     if (is_activation_store(folder)) {
       if (detail::is_own_metadata(folder)) return;
@@ -58,7 +45,7 @@ void refuse_foreign_files(const std::filesystem::path& folder) {
 /// Every file of an earlier store but its metadata, or only what writing it left unfinished.
 void remove_store_files(const std::filesystem::path& folder, bool temporary_only) {
   std::error_code error;
-  for (const auto& path : store_files(folder)) {
+  for (const auto& path : detail::store_files(folder)) {
     if (path.filename() == detail::kMetadataFile) continue;
     if (temporary_only && !is_temporary(path)) continue;
     if (!std::filesystem::remove(path, error) && error) {
@@ -214,7 +201,7 @@ struct ActivationWriter::Impl {
     }
     std::uint64_t bytes = 0;
     for (const StoreFile& file : head.files) {
-      bytes += std::filesystem::file_size(folder / file.samples_file);
+      bytes += detail::file_bytes(folder / file.samples_file);
     }
     if (head.metadata.num_samples > kInlineSamples || bytes > kInlineBytes) {
       write_metadata();
@@ -231,6 +218,7 @@ struct ActivationWriter::Impl {
       std::string line;
       for (const std::string& name : sample_files) {
         std::ifstream in(folder / name, std::ios::binary);
+        if (!in) throw_io("cannot open '", (folder / name).string(), "'");
         while (std::getline(in, line)) {
           out.write(first ? "\n    " : ",\n    ");
           out.write(line);

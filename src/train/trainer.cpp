@@ -117,7 +117,10 @@ class Run {
     // A place that takes no checkpoint is told now, not after ten minutes.
     if (options_.checkpoint.has_parent_path()) create_folders(options_.checkpoint.parent_path());
     if (options_.resume && !options_.checkpoint.empty()) {
-      if (std::filesystem::exists(options_.checkpoint, error)) {
+      const bool present = std::filesystem::exists(options_.checkpoint, error);
+      // Starting anew would overwrite what may well be there.
+      if (error) throw_io("'", options_.checkpoint.string(), "': ", error.message());
+      if (present) {
         read_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
         saved_step_ = state_.step;
         log_info("resuming at step ", state_.step, " of ", total_steps_);

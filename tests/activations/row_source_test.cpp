@@ -347,6 +347,23 @@ TEST(RowSource, ReadsFoldersThatOthersMade) {
   EXPECT_ERROR(open_row_source(scratch / "two"), kData, "5 columns");
 }
 
+// What the file system refuses is an Error of ours, not one of the standard library's.
+TEST(RowSource, TellsWhatTheFileSystemRefuses) {
+  namespace fs = std::filesystem;
+  const Scratch scratch;
+  fs::create_directory(scratch / "loop");
+  fs::create_symlink("activations.npy", scratch / "loop" / "activations.npy");
+  EXPECT_ERROR(open_row_source(scratch / "loop"), kIo, "activations.npy");
+  fs::create_directory(scratch / "second");
+  write_npy(scratch / "second" / "activations-00000.npy", counting(3, 2));
+  fs::create_symlink("activations-00001.npy", scratch / "second" / "activations-00001.npy");
+  EXPECT_ERROR(open_row_source(scratch / "second"), kIo, "activations-00001.npy");
+  fs::create_directory(scratch / "dangling");
+  write_npy(scratch / "dangling" / "activations.npy", counting(3, 2));
+  fs::create_symlink("nowhere", scratch / "dangling" / "samples-00000.jsonl");
+  EXPECT_ERROR(describe_activations(scratch / "dangling"), kIo, "samples-00000.jsonl");
+}
+
 TEST(RowSource, RefusesStoresThatContradictThemselves) {
   const Scratch scratch;
   const Tensor rows = counting(500, 3);

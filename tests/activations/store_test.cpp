@@ -248,6 +248,16 @@ TEST(ActivationWriter, ResumesOnlyOntoTheLinesItWrote) {
   resume();
 }
 
+TEST(ActivationWriter, FinishesOnlyWithAllItsSamples) {
+  const Scratch scratch;
+  ActivationWriter writer(scratch / "acts", head_of(kDim, 40), Mode::kReplace);
+  append_batch(writer, 0);
+  append_batch(writer, 1);
+  std::filesystem::remove(scratch / "acts" / "samples-00000.jsonl");
+  EXPECT_ERROR(writer.finish(writer.progress()), kIo, "samples-00000.jsonl");
+  EXPECT_FALSE(load_activation_metadata(scratch / "acts", WithSamples::kNo).complete);
+}
+
 TEST(ActivationWriter, RefusesRowsThatDoNotFitTheSamples) {
   const Scratch scratch;
   ActivationMetadata head = head_of(kDim, 200, DType::kF16);

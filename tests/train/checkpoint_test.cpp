@@ -222,6 +222,22 @@ TEST_F(Checkpoint, InAFolderThatCannotBeMadeIsAnIoError) {
   EXPECT_FALSE(began);
 }
 
+// To start anew and overwrite it would be wrong: it may be there.
+TEST_F(Checkpoint, ThatCannotBeLookedAtIsAnIoError) {
+  const MemoryRows rows(sparse_rows(100, 9, 1));
+  ReluSae sae = make_sae();
+  FitOptions o = options();
+  o.resume = true;
+  fs::create_symlink(path_.filename(), path_);
+  try {
+    fit(sae, rows, o);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.kind(), ErrorKind::kIo) << e.what();
+    EXPECT_NE(std::string(e.what()).find(path_.string()), std::string::npos) << e.what();
+  }
+}
+
 /// Files may not grow beyond a limit while it lives: what a full disk does to write().
 class SmallFiles {
  public:
