@@ -4,6 +4,7 @@
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <vector>
 
 #include "drrik/base/rng.h"
@@ -12,7 +13,6 @@
 #include "drrik/ops/attention.h"
 #include "drrik/ops/gemm.h"
 #include "drrik/ops/norm.h"
-#include "drrik/ops/softmax.h"
 
 namespace drrik {
 namespace {
@@ -49,9 +49,8 @@ void norm_rms(benchmark::State& state) {
   const Tensor x = random(kRows, kWidth);
   Tensor y(DType::kF32, {kRows, kWidth});
   const std::vector<float> gamma(kWidth, 1.0F);
-  stream(state, 8.0 * kRows * kWidth, [&] {
-    rms_norm(x.mat<float>(), gamma, {.eps = 1e-5F}, y.mutable_mat<float>());
-  });
+  stream(state, 8.0 * kRows * kWidth,
+         [&] { rms_norm(x.mat<float>(), gamma, {.eps = 1e-5F}, y.mutable_mat<float>()); });
 }
 BENCHMARK(norm_rms)->UseRealTime();
 
@@ -60,9 +59,8 @@ void norm_layer(benchmark::State& state) {
   Tensor y(DType::kF32, {kRows, kWidth});
   const std::vector<float> gamma(kWidth, 1.0F);
   const std::vector<float> beta(kWidth, 0.0F);
-  stream(state, 8.0 * kRows * kWidth, [&] {
-    layer_norm(x.mat<float>(), gamma, beta, 1e-5F, y.mutable_mat<float>());
-  });
+  stream(state, 8.0 * kRows * kWidth,
+         [&] { layer_norm(x.mat<float>(), gamma, beta, 1e-5F, y.mutable_mat<float>()); });
 }
 BENCHMARK(norm_layer)->UseRealTime();
 
@@ -85,9 +83,9 @@ void causal_attention(benchmark::State& state) {
   constexpr std::int64_t kHeads = 12;
   constexpr std::int64_t kDim = 64;
   const std::int64_t n = state.range(0);
-  Tensor q = random(n, kHeads * kDim);
-  Tensor k = random(n, kHeads * kDim);
-  Tensor v = random(n, kHeads * kDim);
+  const Tensor q = random(n, kHeads * kDim);
+  const Tensor k = random(n, kHeads * kDim);
+  const Tensor v = random(n, kHeads * kDim);
   Tensor out(DType::kF32, {n, kHeads * kDim});
   const std::vector<std::int64_t> boundaries = {0, n};
   AttentionOptions options;
@@ -97,9 +95,9 @@ void causal_attention(benchmark::State& state) {
   double best = 1e300;
   for (auto _ : state) {
     const double start = monotonic_seconds();
-    attention(Heads<float>(q.mutable_mat<float>(), kHeads),
-              Heads<float>(k.mutable_mat<float>(), kHeads),
-              Heads<float>(v.mutable_mat<float>(), kHeads), boundaries, options,
+    attention(Heads<const float>(q.mat<float>(), kHeads),
+              Heads<const float>(k.mat<float>(), kHeads),
+              Heads<const float>(v.mat<float>(), kHeads), boundaries, options,
               Heads<float>(out.mutable_mat<float>(), kHeads));
     best = std::min(best, monotonic_seconds() - start);
   }
