@@ -2,7 +2,9 @@
 // and a report of it all.
 
 #include <algorithm>
+#include <cctype>
 #include <filesystem>
+#include <map>
 #include <memory>
 
 #include "drrik/base/error.h"
@@ -160,6 +162,54 @@ std::vector<std::string> prompts_of(const Run& run) {
   return {text.substr(0, end)};
 }
 
+// The configured strengths, times the feature's largest activation where that is their unit.
+std::vector<double> strengths_for(const Config::Steering& wanted, const FeatureStats& stats,
+                                  std::int64_t feature) {
+  std::vector<double> strengths = wanted.strengths;
+  if (wanted.strength_unit == "max") {
+    for (double& strength : strengths) strength *= static_cast<double>(stats.max(feature));
+  }
+  return strengths;
+}
+
+// How often each word stands in `text`, in lower case.
+std::map<std::string, std::int64_t> word_counts(const std::string& text) {
+  std::map<std::string, std::int64_t> counts;
+  std::string word;
+  for (std::size_t i = 0; i <= text.size(); ++i) {
+    const auto c = static_cast<unsigned char>(i < text.size() ? text[i] : ' ');
+    if (std::isalpha(c) != 0) {
+      word += static_cast<char>(std::tolower(c));
+    } else if (!word.empty()) {
+      ++counts[word];
+      word.clear();
+    }
+  }
+  return counts;
+}
+
+// Of the interesting features the one that a reader sees at work: whose own word its steering adds
+// most often to the unsteered text. Many features only read; their words come no more often.
+std::int64_t most_visible(const Run& run, const FeatureStats& stats, const SaeSteering& steering,
+                          const std::string& prompt) {
+  std::int64_t best = run.interesting.front().feature;
+  std::int64_t best_gain = 0;
+  for (const InterestingFeature& found : run.interesting) {
+    if (found.token.empty()) continue;
+    const SteeringResults texts = steering.compare_steering(
+        prompt, found.feature, strengths_for(run.config.steering, stats, found.feature),
+        steered_generation(run.config));
+    const std::int64_t before = word_counts(texts.front().second)[found.token];
+    for (const auto& [label, text] : texts) {
+      const std::int64_t gain = word_counts(text)[found.token] - before;
+      if (gain <= best_gain) continue;
+      best_gain = gain;
+      best = found.feature;
+    }
+  }
+  return best;
+}
+
 void steer(Run& run, FeatureVisualizer& visualizer) {
   const Config::Steering& wanted = run.config.steering;
   if (run.config.extractor.extraction.mlp_layers.size() != 1 && !wanted.layer) {
@@ -169,31 +219,32 @@ void steer(Run& run, FeatureVisualizer& visualizer) {
   Hook hook = trained_hook(run);
   hook.layer = wanted.layer.value_or(hook.layer);
   std::vector<std::int64_t> features = wanted.features;
-  if (features.empty() && !run.interesting.empty()) features = {run.interesting.front().feature};
-  if (features.empty()) {
+  if (features.empty() && run.interesting.empty()) {
     log_warning("steering left out: no feature fires");
     return;
   }
   const Model model = load_model(run.config);
   const SaeSteering steering(run.sae, std::shared_ptr<const Model>(&model, [](const Model*) {}),
                              run.tokenizer, hook);
+  const std::vector<std::string> prompts = prompts_of(run);
+  if (features.empty()) {
+    features = {most_visible(run, visualizer.stats(), steering, prompts.front())};
+  }
   Json comparisons = Json::array();
-  for (const std::string& prompt : prompts_of(run)) {
+  for (const std::string& prompt : prompts) {
     for (const std::int64_t feature : features) {
       std::string title;
       for (const InterestingFeature& found : run.interesting) {
         if (found.feature == feature) title = found.token;
       }
       const bool by_max = wanted.strength_unit == "max";
-      const double unit = by_max ? static_cast<double>(visualizer.stats().max(feature)) : 1.0;
-      if (unit == 0.0) {
+      if (by_max && visualizer.stats().max(feature) == 0.0F) {
         log_warning("feature ", feature, " never fires; it has no maximum to steer with");
         continue;
       }
-      std::vector<double> strengths = wanted.strengths;
-      for (double& strength : strengths) strength *= unit;
-      const SteeringResults results =
-          steering.compare_steering(prompt, feature, strengths, steered_generation(run.config));
+      const SteeringResults results = steering.compare_steering(
+          prompt, feature, strengths_for(wanted, visualizer.stats(), feature),
+          steered_generation(run.config));
       const fs::path file = save_steering_analysis(
           results, output_path(run.config, wanted.output_dir), prompt, str("feature_", feature));
       Json texts = Json::object();

@@ -24,6 +24,18 @@ bool is_word(const std::string& text) {
          });
 }
 
+// Whether the token at `position` is a whole word: it begins one, and what follows does not go on
+// with it.
+bool is_whole_word(const std::vector<std::int32_t>& ids, std::int64_t position,
+                   const Tokenizer& tokenizer) {
+  const std::string token = tokenizer.token_display(ids[static_cast<std::size_t>(position)]);
+  if (token.empty() || std::isspace(static_cast<unsigned char>(token.front())) == 0) return false;
+  const auto next = static_cast<std::size_t>(position) + 1;
+  if (next >= ids.size()) return false;
+  const std::string after = tokenizer.token_display(ids[next]);
+  return after.empty() || std::isalpha(static_cast<unsigned char>(after.front())) == 0;
+}
+
 InterestingFeature describe(const FeatureStats& stats, const ActivationMetadata& metadata,
                             const Tokenizer& tokenizer, std::int64_t feature) {
   InterestingFeature result{feature, "", 0.0};
@@ -34,7 +46,8 @@ InterestingFeature describe(const FeatureStats& stats, const ActivationMetadata&
     if (origin.position < 0) return result;
     const auto& ids = metadata.samples[static_cast<std::size_t>(origin.sample)].input_ids;
     const std::int32_t id = ids[static_cast<std::size_t>(origin.position)];
-    if (!tokenizer.is_special(id)) ++counts[plain_word(tokenizer.token_display(id))];
+    if (tokenizer.is_special(id) || !is_whole_word(ids, origin.position, tokenizer)) continue;
+    ++counts[plain_word(tokenizer.token_display(id))];
   }
   for (const auto& [token, count] : counts) {
     const double share = static_cast<double>(count) / static_cast<double>(examples.size());
