@@ -126,7 +126,7 @@ TEST_F(Source, MemoryDoesNotGrowWithTheFile) {
   std::string file;
   for (int i = 0; i < 200; ++i) file += frame;
   const DatasetOptions options = put("big.jsonl", file);
-  const std::uint64_t before = peak_resident_bytes();
+  [[maybe_unused]] const std::uint64_t before = peak_resident_bytes();
   const auto source = open_dataset(options);
   std::int64_t rows = 0;
   double last = 0;
@@ -136,8 +136,10 @@ TEST_F(Source, MemoryDoesNotGrowWithTheFile) {
     last = source->fraction();
   }
   EXPECT_EQ(rows, 200'000);
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory back, 256 MB of it
   // Line buffer, decompressor window and simdjson's tape: a few megabytes.
   EXPECT_LT(peak_resident_bytes() - before, std::uint64_t{32} << 20);
+#endif
 }
 
 TEST(SampleByNames, AreParsed) {
