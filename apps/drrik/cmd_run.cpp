@@ -188,24 +188,25 @@ std::map<std::string, std::int64_t> word_counts(const std::string& text) {
   return counts;
 }
 
-// Of the interesting features the one that a reader sees at work: whose own word its steering adds
-// most often to the unsteered text. Many features only read; their words come no more often.
+// Of the interesting features the one that a reader sees at work: whose own word the largest
+// strength adds most often to the unsteered text. Many features only read; their words come no more
+// often.
 std::int64_t most_visible(const Run& run, const FeatureStats& stats, const SaeSteering& steering,
                           const std::string& prompt) {
   std::int64_t best = run.interesting.front().feature;
   std::int64_t best_gain = 0;
+  SteeredGeneration options = steered_generation(run.config);
+  std::map<std::string, std::int64_t> before = word_counts(steering.generate(prompt, options).text);
   for (const InterestingFeature& found : run.interesting) {
-    if (found.token.empty()) continue;
-    const SteeringResults texts = steering.compare_steering(
-        prompt, found.feature, strengths_for(run.config.steering, stats, found.feature),
-        steered_generation(run.config));
-    const std::int64_t before = word_counts(texts.front().second)[found.token];
-    for (const auto& [label, text] : texts) {
-      const std::int64_t gain = word_counts(text)[found.token] - before;
-      if (gain <= best_gain) continue;
-      best_gain = gain;
-      best = found.feature;
-    }
+    const std::vector<double> strengths = strengths_for(run.config.steering, stats, found.feature);
+    if (found.token.empty() || strengths.empty()) continue;
+    options.feature_indices = {found.feature};
+    options.strengths = {*std::ranges::max_element(strengths)};
+    const std::int64_t gain =
+        word_counts(steering.generate(prompt, options).text)[found.token] - before[found.token];
+    if (gain <= best_gain) continue;
+    best_gain = gain;
+    best = found.feature;
   }
   return best;
 }

@@ -136,8 +136,8 @@ TEST_F(Pipeline, RunDoesItAllFromOneFile) {
             "autoencoder:\n  hidden_dim: 128\n  num_epochs: 1\n  output_dir: " +
             path("out/sae") +
             "\n"
-            "visualization:\n  output_dir: " +
-            path("out/figures") + "\n");
+            "visualization:\n  top_features: 3\n  output_dir: " +
+            path("out/figures") + "\nsteering:\n  max_new_tokens: 8\n");
   const Result result = run({"run", path("run.yaml")});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_TRUE(fs::exists(folder_ / "out/activations/metadata.json"));
