@@ -86,6 +86,17 @@ void emit(const Globals& globals, const Json& json, const std::string& text) {
   }
 }
 
+void PromptedOutput::write(std::string_view piece) {
+  if (!begun_) std::cout << prompt_;
+  begun_ = true;
+  std::cout << piece << std::flush;
+}
+
+void PromptedOutput::finish() {
+  write("");
+  std::cout << "\n";
+}
+
 std::string resolve_model(const std::string& model) {
   namespace fs = std::filesystem;
   if (model.empty()) throw_usage("no model given; --model FOLDER names one");

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -58,6 +59,20 @@ const std::vector<Command>& commands();
 
 /// Prints a result: `json` when --json was given, else `text` (with a final newline).
 void emit(const Globals& globals, const Json& json, const std::string& text);
+
+/// A prompt and what is written after it, as one text on standard output. The prompt comes with the
+/// first piece, so that what is refused prints nothing.
+class PromptedOutput {
+ public:
+  explicit PromptedOutput(std::string prompt) : prompt_(std::move(prompt)) {}
+  void write(std::string_view piece);
+  /// The prompt, where no piece came, and a newline.
+  void finish();
+
+ private:
+  std::string prompt_;
+  bool begun_ = false;
+};
 
 /// "1 2 3" or "1,2,3" -> numbers. Throws Error(usage) naming `flag` and the part that is no number.
 std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag);

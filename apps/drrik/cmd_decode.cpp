@@ -2,13 +2,13 @@
 
 #include <memory>
 
+#include "activations/nonfinite.h"
 #include "cli.h"
 #include "drrik/activations/row_source.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/io/npy.h"
 #include "drrik/sae/io.h"
-#include "eval/check_rows.h"
 
 namespace drrik::cli {
 namespace {
@@ -31,7 +31,7 @@ void run(const Globals& globals, const std::string& path, const std::string& fea
     const auto block = f.mutable_mat<float>().rows_range(0, n);
     const auto decoded = x.mutable_mat<float>().rows_range(0, n);
     rows->read(begin, block);
-    detail::check_rows(block, begin);
+    detail::refuse_nonfinite(block, begin);
     sae->decode(MatView<const float>(block), decoded);
     writer.append_rows(decoded);
   }

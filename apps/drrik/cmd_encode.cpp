@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "activations/nonfinite.h"
 #include "cli.h"
 #include "drrik/activations/row_source.h"
 #include "drrik/base/error.h"
@@ -9,7 +10,6 @@
 #include "drrik/base/progress.h"
 #include "drrik/io/npy.h"
 #include "drrik/sae/io.h"
-#include "eval/check_rows.h"
 
 namespace drrik::cli {
 namespace {
@@ -33,7 +33,7 @@ void run(const Globals& globals, const std::string& path, const std::string& act
     const auto block = x.mutable_mat<float>().rows_range(0, n);
     const auto features = f.mutable_mat<float>().rows_range(0, n);
     rows->read(begin, block);
-    detail::check_rows(block, begin);
+    detail::refuse_nonfinite(block, begin);
     sae->encode(block, features);
     writer.append_rows(features);
     progress.advance(n);

@@ -30,14 +30,10 @@ void run(const Globals& globals, const Flags& flags) {
   StreamDecoder stream(tokenizer);
   stream.prime(prompt);
   std::string continuation;
-  // With the first piece, so that what is refused prints nothing.
-  bool begun = false;
+  PromptedOutput output(flags.prompt);
   const auto show = [&](const std::string& piece) {
     continuation += piece;
-    if (globals.json) return;
-    if (!begun) std::cout << flags.prompt;
-    begun = true;
-    std::cout << piece << std::flush;
+    if (!globals.json) output.write(piece);
   };
   const Generated generated = generate(model, prompt, sampling, [&](std::int32_t id) {
     show(stream.push(id));
@@ -45,7 +41,7 @@ void run(const Globals& globals, const Flags& flags) {
   });
   show(stream.finish());
   if (!globals.json) {
-    std::cout << "\n";
+    output.finish();
     return;
   }
   const auto count = static_cast<double>(generated.ids.size());

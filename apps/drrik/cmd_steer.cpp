@@ -48,16 +48,9 @@ void steer(const Globals& globals, const Flags& flags, const SaeSteering& steeri
   SteeredGeneration options = steered_generation(globals.config);
   options.feature_indices = flags.features;
   options.strengths = flags.strengths;
-  // With the first piece, so that what is refused prints nothing.
-  bool begun = false;
-  const auto show = [&](std::string_view piece) {
-    if (!begun) std::cout << flags.prompt;
-    begun = true;
-    std::cout << piece << std::flush;
-  };
-  if (!globals.json) options.on_text = show;
+  PromptedOutput output(flags.prompt);
+  if (!globals.json) options.on_text = [&](std::string_view piece) { output.write(piece); };
   const SteeredText written = steering.generate(flags.prompt, options);
-  if (!globals.json) show("");
   if (options.strengths.empty()) options.strengths.assign(flags.features.size(), 1.0);
   Json json{{"prompt", flags.prompt},
             {"text", written.text},
@@ -77,7 +70,7 @@ void steer(const Globals& globals, const Flags& flags, const SaeSteering& steeri
   if (globals.json) {
     emit(globals, json, "");
   } else {
-    std::cout << "\n";
+    output.finish();
   }
 }
 

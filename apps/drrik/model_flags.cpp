@@ -33,19 +33,6 @@ void add_sampling_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--repetition-penalty", "steering.repetition_penalty");
 }
 
-SamplingOptions sampling_options(const Config& config) {
-  const Config::Steering& from = config.steering;
-  SamplingOptions to;
-  to.max_new_tokens = from.max_new_tokens;
-  to.temperature = from.temperature;
-  to.top_p = from.top_p;
-  to.top_k = from.top_k;
-  to.repetition_penalty = from.repetition_penalty;
-  to.seed = static_cast<std::uint64_t>(config.random_seed);
-  to.validate();
-  return to;
-}
-
 TokenBatch token_batch(const std::string& tokens) {
   TokenBatch batch;
   std::vector<std::int32_t> ids;

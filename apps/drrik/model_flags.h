@@ -21,7 +21,6 @@ Model load_model(const Config& config, ModelOptions options = {});
 /// --max-new-tokens, --temperature, …: the options of `steering`, which start at the description's
 /// values (temperature 0.8, top-p 0.9, 50 tokens).
 void add_sampling_settings(CLI::App& app, Globals& globals);
-SamplingOptions sampling_options(const Config& config);
 
 /// Ids of --tokens as one sequence.
 TokenBatch token_batch(const std::string& tokens);

@@ -120,37 +120,31 @@ SaeRecord provenance(const Config& config, const TrainJob& job) {
   return record;
 }
 
-// A finished run is done only for the settings it was made with.
-void check_same_run(const Config& config, const TrainJob& job, std::int64_t width) {
-  const LoadedSae loaded = load_sae_with_record(job.output);
-  const auto differs = [&](const std::string& what, const std::string& was,
-                           const std::string& wanted) {
-    throw_usage("'", job.output, "' was finished with ", what, " ", was, ", wanted ", wanted,
+// A finished run is done only for the settings it was made with. Returns its number of latents.
+std::int64_t check_same_run(const Config& config, const TrainJob& job, std::int64_t width) {
+  SaeRecord was;
+  const auto sae = load_relu_sae(job.output, &was);
+  const auto expect = [&](const char* what, const std::string& before, const std::string& now) {
+    if (before == now) return;
+    throw_usage("'", job.output, "' was finished with ", what, " ", before, ", wanted ", now,
                 "; without --resume it is trained anew, or name another --output");
   };
   const SaeRecord wanted = provenance(config, job);
   for (const char* name : {"seed", "batch_size", "learning_rate", "validation_split", "num_epochs",
                            "max_steps", "shuffle", "resample_dead_neurons"}) {
-    const auto was = loaded.record.facts.find(name);
-    if (was != loaded.record.facts.end() && was->second != wanted.facts.at(name)) {
-      differs(name, was->second, wanted.facts.at(name));
-    }
+    const auto found = was.facts.find(name);
+    if (found != was.facts.end()) expect(name, found->second, wanted.facts.at(name));
   }
   const Config::Autoencoder& from = config.autoencoder;
-  const std::int64_t hidden = hidden_dim_of(from, width);
-  if (job.init.empty() && loaded.sae->d_sae() != hidden) {
-    differs("hidden_dim", std::to_string(loaded.sae->d_sae()), std::to_string(hidden));
+  const auto yes_no = [](bool value) { return std::string(value ? "true" : "false"); };
+  if (job.init.empty()) {
+    expect("hidden_dim", std::to_string(sae->d_sae()), std::to_string(hidden_dim_of(from, width)));
   }
-  if (const auto* relu = dynamic_cast<const ReluSae*>(loaded.sae.get())) {
-    const ReluSaeConfig& was = relu->config();
-    if (was.l1_coefficient != from.l1_coefficient) {
-      differs("l1_coefficient", str(was.l1_coefficient), str(from.l1_coefficient));
-    }
-    if (was.normalize_decoder != from.normalize_decoder ||
-        was.pre_encoder_bias != from.pre_encoder_bias) {
-      differs("another normalize_decoder or pre_encoder_bias", "", "these");
-    }
-  }
+  expect("l1_coefficient", str(sae->config().l1_coefficient), str(from.l1_coefficient));
+  expect("normalize_decoder", yes_no(sae->config().normalize_decoder),
+         yes_no(from.normalize_decoder));
+  expect("pre_encoder_bias", yes_no(sae->config().pre_encoder_bias), yes_no(from.pre_encoder_bias));
+  return sae->d_sae();
 }
 
 Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
@@ -172,10 +166,9 @@ Trained train_autoencoder(const Config& config, const TrainJob& job) {
   options.resume = job.resume && fs::exists(options.checkpoint);
   if (job.resume && !options.resume && is_sae_path(job.output) &&
       fs::exists(fs::path(job.output) / "drrik.json")) {
-    check_same_run(config, job, rows->dim());
+    trained.hidden_dim = check_same_run(config, job, rows->dim());
     log_info(job.output, ": training was finished before; nothing to resume");
     trained.already_complete = true;
-    trained.hidden_dim = load_sae(job.output)->d_sae();
     return trained;
   }
   Start start = start_of(config, job, rows->dim());

@@ -22,14 +22,14 @@ Hook hook_of(const std::optional<std::int64_t>& layer, const std::string& hook,
 }
 
 SteeredGeneration steered_generation(const Config& config) {
-  const SamplingOptions sampling = sampling_options(config);
+  const Config::Steering& from = config.steering;
   SteeredGeneration to;
-  to.max_new_tokens = sampling.max_new_tokens;
-  to.temperature = sampling.temperature;
-  to.top_p = sampling.top_p;
-  to.top_k = sampling.top_k;
-  to.repetition_penalty = sampling.repetition_penalty;
-  to.seed = sampling.seed;
+  to.max_new_tokens = from.max_new_tokens;
+  to.temperature = from.temperature;
+  to.top_p = from.top_p;
+  to.top_k = from.top_k;
+  to.repetition_penalty = from.repetition_penalty;
+  to.seed = static_cast<std::uint64_t>(config.random_seed);
   return to;
 }
 

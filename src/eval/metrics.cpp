@@ -4,10 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "activations/nonfinite.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/threads.h"
-#include "eval/check_rows.h"
 
 namespace drrik {
 namespace {
@@ -115,7 +115,7 @@ EvalReport evaluate(const Sae& sae, const RowSource& source) {
     const MatView<float> x = x_buffer.mutable_mat<float>().rows_range(0, n);
     const MatView<float> r = r_buffer.mutable_mat<float>().rows_range(0, n);
     source.read(begin, x);
-    detail::check_rows(x, begin);
+    detail::refuse_nonfinite(x, begin);
     sae.encode(x, features);
     sae.decode(features, r);
 

@@ -4,11 +4,11 @@
 #include <bit>
 #include <cmath>
 
+#include "activations/nonfinite.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/threads.h"
 #include "drrik/tensor/tensor.h"
-#include "train/nonfinite.h"
 #include "train/row_order.h"
 
 namespace drrik {
@@ -81,7 +81,7 @@ std::vector<float> column_medians(const RowSource& rows, std::int64_t n, std::in
                      for (std::int64_t c = begin; c < end; ++c) {
                        if (!std::isfinite(row[c])) {
                          throw_data("activations: row ", numbers[at(r)], ", column ", c, " is ",
-                                    number_text(static_cast<double>(row[c])));
+                                    detail::number_text(static_cast<double>(row[c])));
                        }
                        const std::uint32_t key = ordered(row[c]);
                        const std::uint32_t high = above == 32 ? 0U : key >> above;

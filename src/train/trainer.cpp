@@ -7,6 +7,7 @@
 #include <memory>
 #include <utility>
 
+#include "activations/nonfinite.h"
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
@@ -16,7 +17,6 @@
 #include "drrik/ops/convert.h"
 #include "train/checkpoint.h"
 #include "train/median.h"
-#include "train/nonfinite.h"
 #include "train/row_order.h"
 #include "train/stepper.h"
 
@@ -46,7 +46,7 @@ void check_rows(const RowSource& rows, std::int64_t begin, std::int64_t end) {
     check_interrupt("reading the validation rows");
     const auto block = buffer.mutable_mat<float>().rows_range(0, std::min(kBlock, end - first));
     rows.read(first, block);
-    if (has_nonfinite(block)) refuse_nonfinite(block, [&](std::int64_t r) { return first + r; });
+    detail::refuse_nonfinite(block, first);
   }
 }
 
@@ -193,9 +193,9 @@ class Run {
 
   [[noreturn]] void explain_nonfinite(MatView<const float> batch, double loss) const {
     // The batch is centred by now; a finite bias does not hide what was not finite before.
-    refuse_nonfinite(
+    detail::refuse_nonfinite(
         batch, [&](std::int64_t r) { return numbers_[at(r)]; }, str(" (step ", state_.step, ")"));
-    throw_numeric("step ", state_.step, ": the loss is ", number_text(loss),
+    throw_numeric("step ", state_.step, ": the loss is ", detail::number_text(loss),
                   "; try a lower learning rate", what_is_saved());
   }
 
@@ -246,8 +246,9 @@ class Run {
           evaluate_loss(sae_, rows_, train_rows_, train_rows_ + validation_rows_, &active_rows_);
       counted_step_ = state_.step;
       if (!std::isfinite(loss.loss)) {
-        throw_numeric("step ", state_.step, ": the validation loss is ", number_text(loss.loss),
-                      "; try a lower learning rate", what_is_saved());
+        throw_numeric("step ", state_.step, ": the validation loss is ",
+                      detail::number_text(loss.loss), "; try a lower learning rate",
+                      what_is_saved());
       }
       record.val_loss = loss.loss;
       record.val_l0_norm = loss.l0;
@@ -429,9 +430,7 @@ SaeLoss evaluate_loss(const ReluSae& sae, const RowSource& rows, std::int64_t be
     const MatView<float> block = buffer.mutable_mat<float>().rows_range(0, size);
     rows.read(first, block);
     const SaeLoss part = sae.loss(block, active_rows);
-    if (!std::isfinite(part.loss)) {
-      refuse_nonfinite(block, [&](std::int64_t r) { return first + r; });
-    }
+    if (!std::isfinite(part.loss)) detail::refuse_nonfinite(block, first);
     const double share = static_cast<double>(size) / static_cast<double>(end - begin);
     total.loss += share * part.loss;
     total.mse += share * part.mse;

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <limits>
 
+#include "activations/nonfinite.h"
 #include "drrik/base/checked.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/progress.h"
 #include "drrik/base/threads.h"
 #include "drrik/tensor/tensor.h"
-#include "eval/check_rows.h"
 
 namespace drrik {
 namespace {
@@ -286,7 +286,7 @@ FeatureStats collect_feature_stats(const Sae& sae, const RowSource& rows,
     const std::int64_t count = std::min(block, n - begin);
     const MatView<float> x = buffer.mutable_mat<float>().rows_range(0, count);
     rows.read(begin, x);
-    detail::check_rows(x, begin);
+    detail::refuse_nonfinite(x, begin);
     sae.encode(x, features);
     collector.add(features, begin);
     progress.advance(count);

@@ -5,6 +5,7 @@
 
 #include "activations/fixture.h"
 #include "activations/metadata.h"
+#include "base/small_files.h"
 #include "drrik/activations/extractor.h"
 #include "drrik/activations/row_source.h"
 
@@ -278,27 +279,6 @@ TEST(ActivationWriter, RefusesRowsThatDoNotFitTheSamples) {
   EXPECT_EQ(load_activations(scratch / "acts").activations.mat<float>()(0, 3), -65504.0F);
 }
 
-/// Files may not grow beyond a limit while it lives: what a full disk does to write().
-class SmallFiles {
- public:
-  explicit SmallFiles(rlim_t bytes) {
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit now{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &now);
-  }
-  ~SmallFiles() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  SmallFiles(const SmallFiles&) = delete;
-  SmallFiles& operator=(const SmallFiles&) = delete;
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = nullptr;
-};
-
 // The array is buffered by the megabyte, so batches are large here.
 TEST(ActivationWriter, KeepsClosedShardsWhenTheDiskIsFull) {
   const Scratch scratch;
@@ -320,7 +300,7 @@ TEST(ActivationWriter, KeepsClosedShardsWhenTheDiskIsFull) {
   {
     ActivationWriter writer(scratch / "acts", head, Mode::kReplace);
     for (std::int64_t b = 0; b < 3; ++b) append(writer, b);
-    const SmallFiles limit(3'000'000);
+    const testing::SmallFiles limit(3'000'000);
     EXPECT_ERROR(append(writer, 3), kIo, "activations-00001.npy");
     writer.suspend();  // As the extractor does on any error; nothing is left to close.
     EXPECT_ERROR(writer.finish({}), kUsage, "failed");

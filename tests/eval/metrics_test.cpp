@@ -109,7 +109,7 @@ TEST(Evaluate, RefusesWhatCannotBeMeasured) {
     ADD_FAILURE() << "no error";
   } catch (const Error& error) {
     EXPECT_EQ(error.kind(), ErrorKind::kData);
-    EXPECT_NE(std::string(error.what()).find("row 1, column 1 is nan"), std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("row 1, column 1 is NaN"), std::string::npos)
         << error.what();
   }
 }

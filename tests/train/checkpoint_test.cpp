@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 
+#include "base/small_files.h"
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
@@ -238,27 +239,6 @@ TEST_F(Checkpoint, ThatCannotBeLookedAtIsAnIoError) {
   }
 }
 
-/// Files may not grow beyond a limit while it lives: what a full disk does to write().
-class SmallFiles {
- public:
-  explicit SmallFiles(rlim_t bytes) {
-    handler_ = std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit now{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &now);
-  }
-  ~SmallFiles() {
-    setrlimit(RLIMIT_FSIZE, &before_);
-    std::signal(SIGXFSZ, handler_);
-  }
-  SmallFiles(const SmallFiles&) = delete;
-  SmallFiles& operator=(const SmallFiles&) = delete;
-
- private:
-  rlimit before_{};
-  void (*handler_)(int) = nullptr;
-};
-
 /// What is logged while it lives.
 class Logged {
  public:
@@ -294,7 +274,7 @@ TEST_F(Checkpoint, ThatCannotBeWrittenDoesNotEndTheTraining) {
   o.checkpoint_every_epoch = true;
   ReluSae sae = make_sae();
   std::string good;
-  std::optional<SmallFiles> full;
+  std::optional<testing::SmallFiles> full;
   FitCallbacks callbacks;
   callbacks.on_step = [&](const StepRecord& r) {
     if (r.step != 13) return;  // in the second epoch
@@ -327,7 +307,7 @@ TEST_F(Checkpoint, ThatCannotBeWrittenOnInterruptIsAnIoErrorThatSaysWhatIsLeft) 
     ReluSae sae = make_sae();
     FitOptions o = options();
     o.checkpoint_every_epoch = earlier;
-    std::optional<SmallFiles> full;
+    std::optional<testing::SmallFiles> full;
     FitCallbacks callbacks;
     callbacks.on_step = [&](const StepRecord& r) {
       if (r.step != 13) return;
