@@ -130,7 +130,7 @@ TEST_F(Pipeline, RunDoesItAllFromOneFile) {
             "\n    torch_dtype: float32\n"
             "  dataset:\n    dataset_name: " +
             demo_text() +
-            "\n    num_samples: 24\n    text_column: text\n"
+            "\n    num_samples: 24\n    max_length: 96\n    text_column: text\n"
             "  extraction:\n    mlp_layers: [1]\n    positions: all\n    output_dir: " +
             path("out/activations") +
             "\n"
