@@ -2,47 +2,10 @@
 
 #include <algorithm>
 
-#include "drrik/io/safetensors.h"
 #include "model/family.h"
 
 namespace drrik::detail {
 namespace {
-
-class Checkpoint final : public TensorSource {
- public:
-  Checkpoint(const std::filesystem::path& folder, std::string_view prefix)
-      : folder_(folder), index_(SafetensorsIndex::open(folder)), prefix_(prefix) {
-    const std::vector<std::string> names = index_.names();
-    bare_ = std::none_of(names.begin(), names.end(),
-                         [&](const std::string& name) { return name.starts_with(prefix_); });
-  }
-
-  Tensor get(const std::string& name, std::span<const std::int64_t> shape) const override {
-    const std::string key = bare_ && name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
-    const SafetensorsEntry* entry = index_.find_entry(key);
-    if (!entry) {
-      throw_data("tensor '", key, "': absent from ", folder_.string(), ", wanted ",
-                 shape_string(shape), did_you_mean(key, index_.names()));
-    }
-    const std::string where =
-        str("tensor '", key, "' in ", index_.shard_of(key).filename().string());
-    if (!std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end())) {
-      throw_data(where, ": shape ", shape_string(entry->shape), ", config.json wants ",
-                 shape_string(shape));
-    }
-    if (entry->dtype != DType::kF32 && entry->dtype != DType::kBF16 &&
-        entry->dtype != DType::kF16) {
-      throw_data(where, ": type ", entry->dtype_text, ", wanted F32, BF16 or F16");
-    }
-    return index_.get(key);
-  }
-
- private:
-  std::filesystem::path folder_;
-  SafetensorsIndex index_;
-  std::string prefix_;
-  bool bare_ = false;
-};
 
 /// Builds from a source what one family's names describe.
 class Builder {
@@ -189,11 +152,6 @@ class Builder {
 };
 
 }  // namespace
-
-std::unique_ptr<TensorSource> open_checkpoint(const std::filesystem::path& folder,
-                                              std::string_view prefix) {
-  return std::make_unique<Checkpoint>(folder, prefix);
-}
 
 ModelWeights build_weights(const ModelConfig& config, const ModelOptions& options,
                            const TensorSource& source) {

@@ -1,17 +1,15 @@
 #pragma once
-// A model's weights, prepared for the executor, and where they come from.
+// A model's weights, prepared for the executor.
 
 #include <cstdint>
-#include <filesystem>
 #include <memory>
-#include <span>
-#include <string>
 #include <vector>
 
 #include "drrik/model/config.h"
 #include "drrik/model/model.h"
 #include "drrik/ops/gemm.h"
 #include "drrik/tensor/tensor.h"
+#include "model/checkpoint.h"
 
 namespace drrik::detail {
 
@@ -42,19 +40,6 @@ struct ModelWeights {
   Norm final_norm;  // with the head only
   Weight head;      // [vocab, d_model]; undefined when left out
 };
-
-/// Hands out tensors by the name they have with the base model's prefix.
-class TensorSource {
- public:
-  virtual ~TensorSource() = default;
-  /// Throws Error(data) naming tensor and place when it is absent, of another shape, or not of a
-  /// floating type.
-  virtual Tensor get(const std::string& name, std::span<const std::int64_t> shape) const = 0;
-};
-
-/// A folder's safetensors. `prefix` may be absent from all its names.
-std::unique_ptr<TensorSource> open_checkpoint(const std::filesystem::path& folder,
-                                              std::string_view prefix);
 
 /// Uniform values by name and seed.
 std::unique_ptr<TensorSource> random_tensors(std::uint64_t seed);
