@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "drrik/base/error.h"
+#include "drrik/base/utf8.h"
 
 namespace drrik {
 namespace {

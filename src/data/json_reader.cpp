@@ -8,8 +8,9 @@
 #include "data/json_splitter.h"
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
+#include "data/surrogates.h"
 #include "drrik/base/error.h"
+#include "drrik/base/utf8.h"
 
 namespace drrik {
 namespace {
@@ -47,7 +48,7 @@ class RowParser {
             .get(out);
     if (error == simdjson::UTF8_ERROR || error == simdjson::STRING_ERROR) {
       mended = true;
-      copy_ = mend_surrogates(valid_utf8(text) ? std::string(text) : mend_utf8(text));
+      copy_ = mend_surrogates(is_valid_utf8(text) ? std::string(text) : mend_utf8(text));
       error = parser_.parse(copy_).get(out);
     }
     if (error != simdjson::SUCCESS) {

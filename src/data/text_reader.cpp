@@ -2,8 +2,8 @@
 
 #include "data/line_reader.h"
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "drrik/base/error.h"
+#include "drrik/base/utf8.h"
 
 namespace drrik {
 namespace {
@@ -61,7 +61,7 @@ class TextReader final : public RowReader {
 
 void set_text(Row& row, std::string_view text) {
   row.present = true;
-  row.mended = !valid_utf8(text);
+  row.mended = !is_valid_utf8(text);
   if (row.mended) {
     row.text = mend_utf8(text);
   } else {

@@ -37,7 +37,7 @@ void byte_level(const Step&, Tokens& tokens) {
   std::string bytes;
   for (const std::string& token : tokens) append_token_bytes(token, bytes);
   tokens.assign(1, {});
-  append_lossy(bytes, tokens[0]);
+  append_mended(bytes, tokens[0]);
 }
 
 std::string byte_level_piece(const Step&, std::string token) {
@@ -290,7 +290,7 @@ std::string Decoder::decode(const std::vector<std::string_view>& tokens) const {
   if (byte_level_only_) {
     std::string bytes;
     for (const std::string_view token : tokens) append_token_bytes(token, bytes);
-    append_lossy(bytes, out);
+    append_mended(bytes, out);
     return out;
   }
   if (!present_) {

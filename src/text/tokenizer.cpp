@@ -43,9 +43,9 @@ void Tokenizer::Impl::encode(std::string_view text, std::vector<std::int32_t>& o
     throw_data("tokenizer: a text of ", text.size(), " bytes; at most 1 GiB fits one call");
   }
   std::unique_ptr<Workspace> work = borrow();
-  if (!text::is_valid_utf8(text)) {
+  if (!is_valid_utf8(text)) {
     work->repaired.clear();
-    text::append_lossy(text, work->repaired);
+    append_mended(text, work->repaired);
     text = work->repaired;
   }
   if (!added.any(false)) {
@@ -185,7 +185,7 @@ std::string Tokenizer::token_bytes(std::int32_t id) const {
 
 std::string Tokenizer::token_display(std::int32_t id) const {
   std::string out;
-  text::append_lossy(token_bytes(id), out);
+  append_mended(token_bytes(id), out);
   return out;
 }
 

@@ -1,10 +1,12 @@
 #pragma once
-// UTF-8 that is already known to be valid, and the repair of what is not.
+// UTF-8 that is already known to be valid, and the GPT-2 byte alphabet.
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+
+#include "drrik/base/utf8.h"
 
 namespace drrik::text {
 
@@ -43,17 +45,6 @@ inline std::size_t previous_char(std::string_view text, std::size_t end) {
   } while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0u) == 0x80u);
   return end;
 }
-
-void append_utf8(std::uint32_t code, std::string& out);
-
-bool is_valid_utf8(std::string_view text);
-
-/// Number of leading bytes that are whole valid characters.
-std::size_t valid_prefix(std::string_view text);
-
-/// Appends `bytes` with each maximal broken sequence replaced by U+FFFD (what Rust's
-/// from_utf8_lossy and the Unicode standard's "substitution of maximal subparts" give).
-void append_lossy(std::string_view bytes, std::string& out);
 
 /// The GPT-2 alphabet: every byte as a printable character.
 struct ByteAlphabet {

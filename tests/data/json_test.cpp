@@ -1,5 +1,4 @@
 #include "data/data_testing.h"
-#include "data/utf8.h"
 
 namespace drrik {
 namespace {
@@ -137,28 +136,6 @@ TEST(JsonFile, BoundsAValue) {
     file += str(i > 0 ? "," : "", "{\"text\": \"text ", i, "\"}\n");
   }
   EXPECT_EQ(rows_of(open_json, file + "]", options), many);
-}
-
-TEST(Utf8, MendsEveryMaximalBrokenSequence) {
-  // Expected: Python's bytes.decode("utf-8", "replace").
-  const std::string r = "\xEF\xBF\xBD";
-  const std::pair<std::string, std::string> cases[] = {
-      {"ok", "ok"},
-      {"\xC0\xAF", r + r},
-      {"\xE0\x80\xAF", r + r + r},
-      {"\xED\xA0\x80", r + r + r},
-      {"\xF0\x9F\x98", r},
-      {"\xF0\x9F\x98\x80", "\U0001F600"},
-      {"\xF0\x9F\x98x", r + "x"},
-      {"\xF4\x90\x80\x80", r + r + r + r},
-      {"a\x80\xE4\xB8\xADz", "a" + r + "\u4e2dz"},
-      {"\xE4\xB8", r},
-  };
-  for (const auto& [broken, wanted] : cases) {
-    EXPECT_EQ(mend_utf8(broken), wanted);
-    EXPECT_TRUE(valid_utf8(mend_utf8(broken)));
-    EXPECT_EQ(valid_utf8(broken), broken == wanted);
-  }
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ std::string sweep() {
     for (std::uint32_t code = from; code < to; ++code) {
       if (code >= 0xD800 && code < 0xE000) continue;
       out += 'a';
-      text::append_utf8(code, out);
+      append_utf8(code, out);
       out += ' ';
     }
   };
@@ -93,7 +93,7 @@ TEST(Golden, DecodersGiveTheSameText) {
       for (const bool skip : {true, false}) {
         const Json& want = entry["texts"][at++];
         const std::string got = tokenizer.decode(ids, {.skip_special_tokens = skip});
-        EXPECT_TRUE(text::is_valid_utf8(got));
+        EXPECT_TRUE(is_valid_utf8(got));
         if (want.is_null()) continue;
         EXPECT_EQ(got, want.get<std::string>()) << entry["name"];
       }

@@ -134,26 +134,6 @@ TEST(BpeMerge, BothWaysEqualTheDefinition) {
   }
 }
 
-TEST(Utf8, BrokenSequencesBecomeReplacementCharacters) {
-  const auto lossy = [](std::string_view bytes) {
-    std::string out;
-    append_lossy(bytes, out);
-    return out;
-  };
-  // The Unicode standard's example of maximal subparts (section 3.9, table 3-8) among them.
-  EXPECT_EQ(lossy("a\xF1\x80\x80\xE1\x80\xC2"
-                  "b\x80"
-                  "c\x80\xBF"
-                  "d"),
-            "a\uFFFD\uFFFD\uFFFDb\uFFFDc\uFFFD\uFFFDd");
-  EXPECT_EQ(lossy("\xC0\xAF"), "\uFFFD\uFFFD");
-  EXPECT_EQ(lossy("\xED\xA0\x80"), "\uFFFD\uFFFD\uFFFD");
-  EXPECT_EQ(lossy("\xF4\x90\x80\x80"), "\uFFFD\uFFFD\uFFFD\uFFFD");
-  EXPECT_EQ(lossy("\xF0\x9F\x99"), "\uFFFD");
-  EXPECT_EQ(lossy("ok \u6771"), "ok \u6771");
-  EXPECT_EQ(valid_prefix("a\u6771\xE6\x9D"), 4U);
-}
-
 TEST(Utf8, TheByteAlphabetGoesThereAndBack) {
   std::string bytes;
   for (int i = 0; i < 256; ++i) bytes += static_cast<char>(i);

@@ -159,7 +159,7 @@ TEST(StreamDecoder, PiecesJoinToTheDecodedText) {
         const std::vector<std::int32_t> head(ids.begin(),
                                              ids.begin() + static_cast<std::ptrdiff_t>(n));
         const std::string got = streamed(tokenizer, head, {skip});
-        EXPECT_TRUE(text::is_valid_utf8(got)) << n;
+        EXPECT_TRUE(is_valid_utf8(got)) << n;
         // The exception in the header: decode() also replaces the whole characters of the run.
         if (tokenizer.find_token("<0x00>")) continue;
         EXPECT_EQ(got, tokenizer.decode(head, {skip})) << n;
