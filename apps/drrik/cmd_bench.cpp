@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
 #include "drrik/base/rng.h"
 #include "drrik/base/system.h"
 #include "drrik/base/threads.h"
@@ -53,6 +54,7 @@ void bench_gemm(const Flags& flags, Results& results) {
   for (const Compute compute : precisions(flags)) {
     std::vector<double> rates;
     for (const GemmShape& shape : shapes) {
+      check_interrupt("measuring");
       rates.push_back(measure_gemm_rate(std::span(&shape, 1), compute, flags.seconds / 4));
     }
     const double best = *std::ranges::max_element(rates);
@@ -71,6 +73,7 @@ double best_time(double budget, F&& f) {
   double best = 1e300;
   const double end = monotonic_seconds() + budget;
   do {
+    check_interrupt("measuring");
     const double start = monotonic_seconds();
     f();
     best = std::min(best, monotonic_seconds() - start);
@@ -132,6 +135,7 @@ void bench_generate(const Flags& flags, Results& results) {
       sampling.temperature = 0.0;
       sampling.max_new_tokens = 64;
       sampling.stop_at_eos = false;
+      check_interrupt("measuring");
       const Generated made = generate(model, prompt, sampling);
       rate = std::max(rate, static_cast<double>(made.ids.size() - 1) / made.decode_seconds);
     }

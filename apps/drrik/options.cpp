@@ -42,6 +42,7 @@ ExtractorOptions extractor_options(const Globals& globals) {
   to.dataset.text_column = from.dataset.text_column;
   to.dataset.max_length = from.dataset.max_length;
   to.dataset.add_special_tokens = from.dataset.add_special_tokens;
+  to.dataset.pack = from.dataset.pack;
   to.dataset.sample_by = parse_sample_by(from.dataset.sample_by);
   to.extraction.mlp_layers = from.extraction.mlp_layers;
   to.extraction.hook = parse_hook(from.extraction.hook);
@@ -67,6 +68,8 @@ void add_extract_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
   add_dataset_settings(app, globals);
   add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
+  add_switch(app, globals, "--pack", "extractor.dataset.pack", "true",
+             "Join texts into contexts of --max-length tokens instead of cutting each");
   add_setting(app, globals, "--layers", "extractor.extraction.mlp_layers");
   add_setting(app, globals, "--hook", "extractor.extraction.hook");
   add_setting(app, globals, "--positions", "extractor.extraction.positions");

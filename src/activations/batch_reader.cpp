@@ -1,8 +1,10 @@
 #include "activations/batch_reader.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "drrik/activations/extractor.h"
+#include "drrik/base/error.h"
 #include "drrik/base/log.h"
 #include "drrik/base/threads.h"
 
@@ -24,16 +26,23 @@ BatchReader::BatchReader(TextSource& source, const Tokenizer& tokenizer, const B
       limits_(limits),
       read_(start),
       given_(start),
-      first_(start.consumed) {}
+      first_(start.consumed),
+      resume_token_(start.next_token) {
+  if (!limits_.pack) return;
+  read_.next_token = 0;
+  PackingOptions packing;
+  packing.context_size = limits_.max_length;
+  packing.tail = PackingOptions::Tail::kKeep;
+  packer_.emplace(packing);
+  if (limits_.add_special_tokens && tokenizer_->encode("").empty()) {
+    separator_ = tokenizer_->bos_id();
+  }
+}
 
-void BatchReader::read_ahead() {
-  struct Row {
-    Sample sample;
-    std::int64_t consumed = 0;
-  };
-  std::vector<Row> rows;
+std::vector<BatchReader::Text> BatchReader::read_texts() {
+  std::vector<Text> texts;
   std::size_t bytes = 0;
-  while (rows.size() < kAheadTexts && bytes < kAheadBytes && !exhausted_) {
+  while (texts.size() < kAheadTexts && bytes < kAheadBytes && !exhausted_) {
     if (limits_.num_samples >= 0 && read_.consumed >= limits_.num_samples) {
       exhausted_ = true;
       break;
@@ -50,36 +59,84 @@ void BatchReader::read_ahead() {
     read_.next_index = sample->index + 1;
     ++read_.consumed;
     bytes += sample->text.size();
-    rows.push_back({std::move(*sample), read_.consumed});
+    texts.push_back({std::move(*sample), {}, read_});
   }
 
   // Tokenising takes a few percent of the time on two cores but a third of it on many, so it is
   // shared among the threads rather than moved to one beside them.
-  std::vector<std::vector<std::int32_t>> ids(rows.size());
   const EncodeOptions encode{.add_special_tokens = limits_.add_special_tokens,
-                             .max_length = limits_.max_length};
+                             .max_length = limits_.pack ? 0 : limits_.max_length};
   parallel_for(
-      static_cast<std::int64_t>(rows.size()), 1, [&](std::int64_t begin, std::int64_t end) {
+      static_cast<std::int64_t>(texts.size()), 1, [&](std::int64_t begin, std::int64_t end) {
         for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-          ids[i] = tokenizer_->encode(rows[i].sample.text, encode);
+          texts[i].ids = tokenizer_->encode(texts[i].sample.text, encode);
         }
       });
+  return texts;
+}
 
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    const Sample& sample = rows[i].sample;
-    if (ids[i].empty()) {
+void BatchReader::read_ahead() {
+  for (Text& text : read_texts()) {
+    if (text.ids.empty()) {
       ++read_.skipped;
       if (read_.skipped <= kWarnings) {
-        log_warning("sample ", sample.index, " has no tokens: skipped",
+        log_warning("sample ", text.sample.index, " has no tokens: skipped",
                     read_.skipped == kWarnings ? "; further ones are only counted" : "");
       }
       continue;
     }
+    text.after.skipped = read_.skipped;
+    if (packer_) {
+      pack_text(std::move(text));
+    } else {
+      add_text(std::move(text));
+    }
+  }
+  if (!packer_) return;
+  if (exhausted_) packer_->finish();
+  take_contexts();
+}
+
+void BatchReader::add_text(Text text) {
+  Item item;
+  item.sample.index = text.sample.index;
+  item.sample.text = utf8_prefix(text.sample.text, kTextCharacters);
+  item.sample.input_ids = std::move(text.ids);
+  item.after = text.after;
+  items_.push_back(std::move(item));
+}
+
+void BatchReader::pack_text(Text text) {
+  if (separator_) text.ids.insert(text.ids.begin(), *separator_);
+  PackedText packed;
+  packed.index = text.sample.index;
+  packed.begin = std::exchange(resume_token_, 0);
+  packed.end = static_cast<std::int64_t>(text.ids.size());
+  packed.after = text.after;
+  if (packed.begin >= packed.end) {
+    throw_data("sample ", packed.index, " has ", packed.end, " tokens, fewer than the ",
+               packed.begin, " that were taken from it before; the dataset changed since");
+  }
+  packer_->add(std::span(text.ids).subspan(static_cast<std::size_t>(packed.begin)), packed.index);
+  packing_.push_back(packed);
+}
+
+void BatchReader::take_contexts() {
+  while (std::optional<PackedContext> context = packer_->next()) {
     Item item;
-    item.sample.index = sample.index;
-    item.sample.text = utf8_prefix(sample.text, kTextCharacters);
-    item.sample.input_ids = std::move(ids[i]);
-    item.after = {sample.index + 1, rows[i].consumed, read_.skipped};
+    item.sample.index = context->segments.front().document;
+    item.sample.text = utf8_prefix(tokenizer_->decode(context->ids), kTextCharacters);
+    item.sample.input_ids = std::move(context->ids);
+    const PackedSegment& last = context->segments.back();
+    while (packing_.front().index != last.document) packing_.pop_front();
+    const PackedText& text = packing_.front();
+    const std::int64_t used = text.begin + last.document_begin + last.length;
+    item.after = text.after;
+    if (used < text.end) {  // a later context goes on with this text
+      item.after.next_index = text.index;
+      --item.after.consumed;
+      item.after.next_token = used;
+    }
     items_.push_back(std::move(item));
   }
 }

@@ -3,10 +3,12 @@
 
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "drrik/activations/store.h"
+#include "drrik/data/packing.h"
 #include "drrik/data/source.h"
 #include "drrik/model/model.h"
 #include "drrik/text/tokenizer.h"
@@ -16,6 +18,7 @@ namespace drrik::detail {
 struct BatchLimits {
   std::int64_t max_length = 512;   ///< Tokens of a text.
   bool add_special_tokens = true;  ///< Whether the tokenizer's template is applied.
+  bool pack = false;               ///< Contexts of max_length tokens instead of single texts.
   std::int64_t batch_size = 0;     ///< Texts in a batch; 0: no limit.
   std::int64_t max_batch_tokens = 2048;
   std::int64_t num_samples = -1;  ///< Dataset rows taken in all; negative: every one.
@@ -48,7 +51,23 @@ class BatchReader {
     SampleRecord sample;
     ActivationWriter::Progress after;
   };
+  struct Text {
+    Sample sample;
+    std::vector<std::int32_t> ids;
+    ActivationWriter::Progress after;
+  };
+  /// A text whose tokens are not all in contexts yet.
+  struct PackedText {
+    std::int64_t index = 0;
+    std::int64_t begin = 0;  ///< Tokens that contexts of an earlier run hold.
+    std::int64_t end = 0;
+    ActivationWriter::Progress after;
+  };
   void read_ahead();
+  std::vector<Text> read_texts();
+  void add_text(Text text);
+  void pack_text(Text text);
+  void take_contexts();
 
   TextSource* source_;
   const Tokenizer* tokenizer_;
@@ -59,6 +78,11 @@ class BatchReader {
   std::int64_t first_ = 0;    // rows consumed before the start
   double passed_over_ = 0.0;  // share of the input that they are
   bool exhausted_ = false;
+
+  std::optional<Packer> packer_;
+  std::deque<PackedText> packing_;
+  std::optional<std::int32_t> separator_;  ///< Begins a text that the template leaves bare.
+  std::int64_t resume_token_ = 0;
 };
 
 }  // namespace drrik::detail

@@ -146,10 +146,12 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   limits.max_length = options.dataset.max_length;
   const std::int64_t positions = loaded.config().max_positions;
   if (positions > 0 && positions < limits.max_length) {
-    log_info("texts are cut to the ", positions, " positions of the model");
+    log_info(options.dataset.pack ? "contexts have" : "texts are cut to", " the ", positions,
+             " positions of the model");
     limits.max_length = positions;
   }
   limits.add_special_tokens = options.dataset.add_special_tokens;
+  limits.pack = options.dataset.pack;
   limits.batch_size = extraction.batch_size;
   limits.max_batch_tokens = extraction.max_batch_tokens;
   limits.num_samples = metadata.config.dataset.num_samples;

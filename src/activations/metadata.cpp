@@ -65,6 +65,7 @@ ExtractorOptions config_from_json(const Json& json, std::string_view what) {
     group.text_column = get_string(*dataset, "text_column", where, "");
     group.max_length = get_int(*dataset, "max_length", where, group.max_length);
     group.add_special_tokens = get_bool(*dataset, "add_special_tokens", where, true);
+    group.pack = get_bool(*dataset, "pack", where, false);
     const std::string sample_by = get_string(*dataset, "sample_by", where, "line");
     group.sample_by = as_data_error(where, [&] { return parse_sample_by(sample_by); });
   }
@@ -148,6 +149,7 @@ StoreHead head_from_json(const Json& json, std::string_view what) {
     file.end.next_index = get_int(entry, "next_index", where, 0);
     file.end.consumed = get_int(entry, "consumed", where, 0);
     file.end.skipped = get_int(entry, "skipped", where, 0);
+    file.end.next_token = get_int(entry, "next_token", where, 0);
     if (__builtin_add_overflow(rows, file.rows, &rows) ||
         __builtin_add_overflow(samples, file.samples, &samples)) {
       throw_data(where, ": row counts overflow");
@@ -330,6 +332,7 @@ Json config_to_json(const ExtractorOptions& options) {
                 {"text_column", dataset.text_column},
                 {"max_length", dataset.max_length},
                 {"add_special_tokens", dataset.add_special_tokens},
+                {"pack", dataset.pack},
                 {"sample_by", dataset.sample_by == SampleBy::kLine        ? "line"
                               : dataset.sample_by == SampleBy::kParagraph ? "paragraph"
                                                                           : "document"}}},
@@ -356,6 +359,7 @@ std::string head_text(const StoreHead& head) {
     entry["next_index"] = file.end.next_index;
     entry["consumed"] = file.end.consumed;
     entry["skipped"] = file.end.skipped;
+    if (file.end.next_token > 0) entry["next_token"] = file.end.next_token;
     files.push_back(std::move(entry));
   }
   Json json{{"format", std::string(kFormat)},

@@ -74,6 +74,7 @@ const std::map<std::string, Setter>& setters() {
        [](auto& o, const auto& n, const auto& v) {
          o.dataset.add_special_tokens = parse_bool(n, v);
        }},
+      {"pack", [](auto& o, const auto& n, const auto& v) { o.dataset.pack = parse_bool(n, v); }},
       {"sample_by",
        [](auto& o, const auto&, const auto& v) { o.dataset.sample_by = parse_sample_by(v); }},
       {"mlp_layers",

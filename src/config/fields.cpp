@@ -49,6 +49,8 @@ std::vector<Field> make_fields() {
        DRRIK_FIELD(extractor.dataset.max_length), at_least(1)},
       {"extractor.dataset.add_special_tokens", "Let the tokenizer add its BOS and EOS.",
        DRRIK_FIELD(extractor.dataset.add_special_tokens)},
+      {"extractor.dataset.pack", "Join samples into contexts of max_length tokens.",
+       DRRIK_FIELD(extractor.dataset.pack)},
       {"extractor.dataset.sample_by",
        "What a sample of a plain text file is.",
        DRRIK_FIELD(extractor.dataset.sample_by),

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
 #include "drrik/base/rng.h"
 #include "drrik/base/system.h"
 #include "drrik/ops/convert.h"
@@ -75,6 +76,7 @@ std::vector<TrainBenchResult> run_train_bench(const TrainBenchOptions& options) 
     do {
       copy(rows.mat<float>(), batch.mutable_mat<float>());
       const PhaseSeconds before = stepper->phases();
+      check_interrupt("measuring");
       const double start = monotonic_seconds();
       const StepOutcome outcome = stepper->step(batch.mutable_mat<float>(), number++, last_active);
       const double seconds = monotonic_seconds() - start;

@@ -358,9 +358,14 @@ class Uninterrupted {
 };
 
 // Ctrl-C after any batch, then --resume: the bytes of a run that nobody disturbed.
-TEST(ActivationExtractor, ResumesToTheSameBytes) {
+class Resuming : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Packed, Resuming, testing::Bool());
+
+TEST_P(Resuming, GivesTheSameBytes) {
   const Uninterrupted guard;
   Files files;
+  files.options.dataset.pack = GetParam();
+  files.options.dataset.max_length = 17;
   std::string lines;
   for (const auto& ids : test::random_ids(60, 20, 67, 8)) {
     lines += str("{\"story\":\"", ids.size() % 5 == 0 ? "" : text_of(ids), "\"}\n");
@@ -376,7 +381,9 @@ TEST(ActivationExtractor, ResumesToTheSameBytes) {
   const ActivationMetadata done = whole.extract_to(files.scratch / "whole");
   EXPECT_TRUE(done.complete);
   EXPECT_GT(done.skipped, 0);
-  EXPECT_EQ(done.num_samples + done.skipped, 55);
+  if (!GetParam()) {
+    EXPECT_EQ(done.num_samples + done.skipped, 55);
+  }
   const auto want = folder_bytes(files.scratch / "whole");
   ASSERT_GT(want.size(), 3U);
   ASSERT_GT(batches, 8);
@@ -401,6 +408,44 @@ TEST(ActivationExtractor, ResumesToTheSameBytes) {
     ActivationExtractor third(files.options);
     third.set_batch_callback([&](std::int64_t) { ADD_FAILURE() << "worked again"; });
     EXPECT_EQ(third.extract_to(folder, /*resume=*/true).num_rows, done.num_rows);
+  }
+}
+
+// Every token of every text, in order, in contexts of one length but for the last.
+TEST(ActivationExtractor, PacksTextsIntoContexts) {
+  Files files;
+  const auto ids = test::random_ids(30, 40, 67, 4);
+  std::string lines;
+  for (const auto& text : ids) lines += str("{\"story\":\"", text_of(text), "\"}\n");
+  write_file_atomic(files.scratch / "data.jsonl", lines);
+  files.options.extraction.positions = Positions::kAll;
+  files.options.dataset.pack = true;
+  files.options.dataset.max_length = 13;
+  for (const bool bos : {false, true}) {
+    if (bos) {  // as GPT-2 has it: a BOS that the template does not add
+      write_file_atomic(files.scratch / "model" / "tokenizer_config.json",
+                        str("{\"bos_token\":\"", test::character(1), "\"}"));
+    }
+    std::vector<std::int32_t> stream;
+    std::vector<std::int64_t> owner;  // the text that each token is of
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+      if (bos) stream.push_back(1);
+      stream.insert(stream.end(), ids[i].begin(), ids[i].end());
+      owner.resize(stream.size(), static_cast<std::int64_t>(i));
+    }
+    ActivationExtractor extractor(files.options);
+    const Activations got = extractor.extract();
+    std::vector<std::int32_t> packed;
+    for (const SampleRecord& sample : got.metadata.samples) {
+      EXPECT_EQ(sample.index, owner[packed.size()]);
+      if (&sample != &got.metadata.samples.back()) {
+        EXPECT_EQ(sample.input_ids.size(), 13U);
+      }
+      EXPECT_EQ(sample.rows, static_cast<std::int64_t>(sample.input_ids.size()));
+      packed.insert(packed.end(), sample.input_ids.begin(), sample.input_ids.end());
+    }
+    EXPECT_EQ(packed, stream);
+    EXPECT_EQ(got.metadata.num_rows, static_cast<std::int64_t>(stream.size()));
   }
 }
 

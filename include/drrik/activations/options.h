@@ -49,6 +49,11 @@ struct ExtractorOptions {
     std::int64_t max_length =
         512;  ///< Tokens kept of each text; also cut to the model's positions.
     bool add_special_tokens = true;  ///< Whether the tokenizer's template (BOS, EOS) is applied.
+    /// Texts are joined into contexts of max_length tokens instead of each being cut at it. A text
+    /// begins with what the tokenizer's template puts before it or, where that is nothing (GPT-2),
+    /// with the BOS token; the last context may be shorter. A context is a sample: its index is
+    /// that of its first text. Source: SAELens' concat_and_batch_sequences.
+    bool pack = false;
     SampleBy sample_by = SampleBy::kLine;  ///< What a sample of a plain text file is.
   } dataset;
 

@@ -103,6 +103,8 @@ class ActivationWriter {
     std::int64_t next_index = 0;  ///< Index of the first dataset row not yet taken.
     std::int64_t consumed = 0;    ///< Dataset rows taken, skipped ones counted.
     std::int64_t skipped = 0;
+    /// Packed contexts: tokens of row next_index that earlier ones hold already.
+    std::int64_t next_token = 0;
   };
   const Progress& progress() const;
   /// True when kResume found an extraction that was finished: nothing is left to do.
@@ -110,8 +112,8 @@ class ActivationWriter {
 
   /// Adds a batch: the rows of whole samples (SampleRecord::row is set here). A shard is closed
   /// only between batches, so that a resumed extraction forms the same batches again. Throws
-  /// Error(usage) when rows, samples and tokens disagree, Error(io) (a full disk), Error(numeric)
-  /// when a value overflows float16; the open shard is then lost.
+  /// Error(usage) when rows, samples and tokens disagree and Error(numeric) when a value overflows
+  /// float16, both before anything is written; Error(io) (a full disk) loses the open shard.
   void append(MatView<const float> rows, std::vector<SampleRecord> samples,
               const Progress& progress);
   /// Closes the open shard and leaves the store incomplete, to be resumed.

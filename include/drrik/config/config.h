@@ -32,6 +32,7 @@ struct Config {
     std::string text_column;
     std::int64_t max_length = 512;
     bool add_special_tokens = true;
+    bool pack = false;
     std::string sample_by = "line";
   };
   struct Extraction {
