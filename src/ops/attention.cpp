@@ -90,6 +90,7 @@ HWY_INLINE void score_block(const AttentionTask& t, const Block& b, std::int64_t
     const VF cap = hn::Set(d, t.soft_cap);
     const VF inverse = hn::Set(d, t.soft_cap > 0.0F ? 1.0F / t.soft_cap : 0.0F);
     for (std::int64_t j = 0; j < count; ++j) {
+      const VF bias = hn::Set(d, t.key_bias != nullptr ? t.key_bias[key + j] : 0.0F);
       for (std::int64_t r = 0; r < kQueryBlock; r += lanes) {
         float* at = b.scores + j * kQueryBlock + r;
         VF s = hn::Load(d, at);
@@ -97,7 +98,7 @@ HWY_INLINE void score_block(const AttentionTask& t, const Block& b, std::int64_t
         // key - query, both far below 2^24.
         const auto distance = hn::Sub(hn::Set(di, static_cast<std::int32_t>(key + j - b.position)),
                                       hn::Iota(di, static_cast<std::int32_t>(r)));
-        s = hn::MulAdd(hn::Set(d, t.slope), hn::ConvertTo(d, distance), s);
+        s = hn::Add(hn::MulAdd(hn::Set(d, t.slope), hn::ConvertTo(d, distance), s), bias);
         hn::Store(s, d, at);
       }
     }
@@ -251,7 +252,7 @@ void BlockedTask(const AttentionTask& t, const AttentionTask* next, float* scrat
   }
 }
 
-// Soft cap and ALiBi on the scores of keys [key, key + n) for one query at `position`.
+// Soft cap, ALiBi and bias on the scores of keys [key, key + n) for one query at `position`.
 HWY_INLINE void adjust_scores(const AttentionTask& t, std::int64_t position, std::int64_t key,
                               float* scores, std::int64_t n) {
   const DF d;
@@ -266,6 +267,9 @@ HWY_INLINE void adjust_scores(const AttentionTask& t, std::int64_t position, std
     for (std::int64_t i = 0; i < n; ++i) {
       scores[i] += t.slope * static_cast<float>(key + i - position);
     }
+  }
+  if (t.key_bias != nullptr) {
+    for (std::int64_t i = 0; i < n; ++i) scores[i] += t.key_bias[key + i];
   }
 }
 
@@ -387,6 +391,16 @@ void check(Heads<const float> q, Heads<const float> k, Heads<const float> v,
       static_cast<std::int64_t>(options.alibi_slopes.size()) != q.heads) {
     throw_data("attention: ", options.alibi_slopes.size(), " slopes for ", q.heads, " heads");
   }
+  if (!options.key_bias.empty()) {
+    std::int64_t longest = 0;
+    for (std::size_t s = 0; s + 1 < k_offsets.size(); ++s) {
+      longest = std::max(longest, k_offsets[s + 1] - k_offsets[s]);
+    }
+    if (options.key_bias.rows() != q.heads || options.key_bias.cols() < longest) {
+      throw_data("attention: key bias ", shape_of(options.key_bias), " for ", q.heads,
+                 " heads and ", longest, " keys");
+    }
+  }
   if (options.window < 0) throw_usage("attention: window is ", options.window);
 }
 
@@ -435,6 +449,7 @@ void attention(Heads<const float> q, Heads<const float> k, Heads<const float> v,
         t.soft_cap = options.soft_cap;
         t.slope =
             options.alibi_slopes.empty() ? 0.0F : options.alibi_slopes[static_cast<std::size_t>(h)];
+        t.key_bias = options.key_bias.empty() ? nullptr : options.key_bias.row_ptr(h);
         t.causal = options.causal;
         t.window = options.window;
         tasks.push_back(t);

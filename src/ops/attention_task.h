@@ -29,10 +29,11 @@ struct AttentionTask {
   float scale = 1.0F;
   float soft_cap = 0.0F;
   float slope = 0.0F;
+  const float* key_bias = nullptr;  ///< [keys], or null.
   bool causal = true;
   std::int64_t window = 0;
 
-  bool adjusts() const { return soft_cap > 0.0F || slope != 0.0F; }
+  bool adjusts() const { return soft_cap > 0.0F || slope != 0.0F || key_bias != nullptr; }
   /// The keys that a query at position p sees: [first_key, end_key).
   std::int64_t first_key(std::int64_t p) const {
     return window > 0 ? std::clamp<std::int64_t>(p - window + 1, 0, keys) : 0;

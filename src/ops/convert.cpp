@@ -28,6 +28,14 @@ struct Times {
 struct Plus {
   HWY_INLINE VF operator()(DF, VF x, VF y) const { return hn::Add(x, y); }
 };
+struct Clamp {
+  VF limit;
+  // Comparisons, as Min and Max would turn NaN into a bound on some targets.
+  HWY_INLINE VF operator()(DF, VF x) const {
+    const VF low = hn::IfThenElse(hn::Lt(x, hn::Neg(limit)), hn::Neg(limit), x);
+    return hn::IfThenElse(hn::Gt(low, limit), limit, low);
+  }
+};
 struct PlusScaled {
   VF by;
   HWY_INLINE VF operator()(DF, VF x, VF y) const { return hn::MulAdd(x, by, y); }
@@ -42,6 +50,7 @@ void AxpyTo(float a, const float* x, float* y, std::int64_t n) {
   map2(x, y, y, n, PlusScaled{hn::Set(DF(), a)});
 }
 void ScaleBy(float a, float* x, std::int64_t n) { map1(x, x, n, Times{hn::Set(DF(), a)}); }
+void ClampTo(float a, float* x, std::int64_t n) { map1(x, x, n, Clamp{hn::Set(DF(), a)}); }
 
 float DotBlock(const float* a, const float* b, std::int64_t n) { return dot_product(a, b, n); }
 
@@ -76,6 +85,7 @@ HWY_EXPORT(FromF16);
 HWY_EXPORT(AddTo);
 HWY_EXPORT(AxpyTo);
 HWY_EXPORT(ScaleBy);
+HWY_EXPORT(ClampTo);
 HWY_EXPORT(DotBlock);
 HWY_EXPORT(AnyNonfinite);
 
@@ -230,6 +240,14 @@ void scale(float a, MatView<float> x) {
   parallel_for(x.rows(), row_grain(x.cols()), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r) {
       HWY_DYNAMIC_DISPATCH(ScaleBy)(a, x.row_ptr(r), x.cols());
+    }
+  });
+}
+
+void clamp(float limit, MatView<float> x) {
+  parallel_for(x.rows(), row_grain(x.cols()), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      HWY_DYNAMIC_DISPATCH(ClampTo)(limit, x.row_ptr(r), x.cols());
     }
   });
 }

@@ -174,5 +174,40 @@ void rms_norm(MatView<const float> x, std::span<const float> gamma, RmsNormOptio
   });
 }
 
+namespace {
+
+/// Calls f with the heads of each row as the rows of a matrix.
+template <typename F>
+void over_rows(const Heads<float>& x, const F& f) {
+  parallel_for(x.rows, row_grain(x.heads * x.dim), [&](std::int64_t begin, std::int64_t end) {
+    for (std::int64_t r = begin; r < end; ++r) {
+      f(MatView<float>(x.at(r, 0), x.heads, x.dim, x.head_stride));
+    }
+  });
+}
+
+void check_heads(const char* what, const Heads<float>& x, std::span<const float> gamma,
+                 std::span<const float> beta) {
+  const MatView<float> first(x.data, x.rows > 0 ? x.heads : 0, x.dim, x.head_stride);
+  check<float>(what, first, gamma, beta, first);
+}
+
+}  // namespace
+
+void layer_norm(const Heads<float>& x, std::span<const float> gamma, std::span<const float> beta,
+                float eps) {
+  check_heads("layer_norm", x, gamma, beta);
+  over_rows(x, [&](MatView<float> heads) {
+    HWY_DYNAMIC_DISPATCH(LayerNormF32)(heads, pointer(gamma), pointer(beta), eps, heads);
+  });
+}
+
+void rms_norm(const Heads<float>& x, std::span<const float> gamma, RmsNormOptions options) {
+  check_heads("rms_norm", x, gamma, {});
+  over_rows(x, [&](MatView<float> heads) {
+    HWY_DYNAMIC_DISPATCH(RmsNormF32)(heads, pointer(gamma), options, heads);
+  });
+}
+
 }  // namespace drrik
 #endif  // HWY_ONCE

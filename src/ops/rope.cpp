@@ -94,28 +94,33 @@ void check(Heads<float> x, const RopeTable& table, std::span<const std::int32_t>
     throw_data("rope: ", positions.size(), " positions for ", x.rows, " rows");
   }
   for (const std::int32_t p : positions) {
-    if (p < 0 || p >= table.positions()) {
-      throw_data("rope: position ", p, " is not in the table of ", table.positions());
+    if (p < table.first() || p >= table.positions()) {
+      throw_data("rope: position ", p, " is not in the table of ", table.first(), " to ",
+                 table.positions());
     }
   }
 }
 
 }  // namespace
 
-RopeTable::RopeTable(std::span<const float> inv_freq, std::int64_t positions, float scaling)
-    : inv_freq_(inv_freq.begin(), inv_freq.end()), scaling_(scaling) {
+RopeTable::RopeTable(std::span<const float> inv_freq, std::int64_t positions, float scaling,
+                     std::int64_t first)
+    : inv_freq_(inv_freq.begin(), inv_freq.end()),
+      first_(first),
+      positions_(first),
+      scaling_(scaling) {
   reserve(positions);
 }
 
 void RopeTable::reserve(std::int64_t positions) {
   if (positions <= positions_) return;
-  const std::int64_t wanted = std::max(positions, 2 * positions_);
-  const auto size = static_cast<std::size_t>(wanted * pairs());
+  const std::int64_t wanted = std::max(positions, first_ + 2 * (positions_ - first_));
+  const auto size = static_cast<std::size_t>((wanted - first_) * pairs());
   cos_.resize(size);
   sin_.resize(size);
   for (std::int64_t p = positions_; p < wanted; ++p) {
     for (std::int64_t i = 0; i < pairs(); ++i) {
-      const auto at = static_cast<std::size_t>(p * pairs() + i);
+      const auto at = static_cast<std::size_t>((p - first_) * pairs() + i);
       // The product is rounded to float32 first: that is the angle transformers takes.
       const float angle = static_cast<float>(p) * inv_freq_[static_cast<std::size_t>(i)];
       cos_[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * scaling_;

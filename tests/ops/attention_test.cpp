@@ -55,6 +55,7 @@ void naive(const Layout& s, const AttentionOptions& o, Heads<const float> q, Hea
             dot += static_cast<double>(o.alibi_slopes[static_cast<std::size_t>(h)]) *
                    static_cast<double>(j - position);
           }
+          if (!o.key_bias.empty()) dot += static_cast<double>(o.key_bias(h, j));
           scores.emplace_back(j, dot);
           largest = std::max(largest, dot);
         }
@@ -142,6 +143,12 @@ TEST(Attention, EveryOptionMatchesTheDefinition) {
     check(s, o);
     o = AttentionOptions();
     o.alibi_slopes = std::span<const float>(slopes).first(static_cast<std::size_t>(s.heads));
+    check(s, o);
+    o = AttentionOptions();
+    const Matrix bias = Matrix::random(s.heads, 601, 2, 9);
+    o.key_bias = bias.view();
+    check(s, o);
+    o.window = 70;
     check(s, o);
   }
 }
@@ -276,6 +283,13 @@ TEST(Attention, RefusesWhatDoesNotFit) {
   AttentionOptions o;
   const std::vector<float> one = {1.0F};
   o.alibi_slopes = one;
+  EXPECT_THROW(attention(qh, kh, kh, good, o, oh), Error);
+  o = AttentionOptions();
+  const Matrix short_bias(2, 9);
+  o.key_bias = short_bias.view();
+  EXPECT_THROW(attention(qh, kh, kh, good, o, oh), Error);
+  const Matrix one_head(1, 10);
+  o.key_bias = one_head.view();
   EXPECT_THROW(attention(qh, kh, kh, good, o, oh), Error);
   attention(qh, kh, kh, {}, {}, oh);
 }

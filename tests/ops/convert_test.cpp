@@ -1,5 +1,6 @@
 #include "drrik/ops/convert.h"
 
+#include <algorithm>
 #include <bit>
 
 #include "ops/ops_testing.h"
@@ -133,10 +134,12 @@ TEST(Elementwise, SumsAndScales) {
       add_row(v, rows.view());
       Matrix times = y;
       scale(3.0F, times.view());
+      Matrix clamped = y;
+      clamp(0.75F, clamped.view());
       std::vector<float> sums(static_cast<std::size_t>(cols));
       sum_rows(x.view(), sums);
       EXPECT_TRUE(added.guards_intact() && scaled.guards_intact() && rows.guards_intact() &&
-                  times.guards_intact());
+                  times.guards_intact() && clamped.guards_intact());
       for (std::int64_t c = 0; c < cols; ++c) {
         double total = 0.0;
         for (std::int64_t r = 0; r < 7; ++r) {
@@ -145,6 +148,7 @@ TEST(Elementwise, SumsAndScales) {
                       static_cast<double>(y(r, c)) - 2.0 * static_cast<double>(x(r, c)), 1e-6);
           EXPECT_EQ(rows(r, c), y(r, c) + v[static_cast<std::size_t>(c)]);
           EXPECT_EQ(times(r, c), 3.0F * y(r, c));
+          EXPECT_EQ(clamped(r, c), std::clamp(y(r, c), -0.75F, 0.75F));
           total += static_cast<double>(x(r, c));
         }
         EXPECT_NEAR(static_cast<double>(sums[static_cast<std::size_t>(c)]), total, 1e-5);
@@ -152,6 +156,11 @@ TEST(Elementwise, SumsAndScales) {
     }
   });
   Matrix a(2, 3);
+  a(0, 0) = std::numeric_limits<float>::quiet_NaN();
+  a(0, 1) = -std::numeric_limits<float>::infinity();
+  clamp(2.0F, a.view());
+  EXPECT_TRUE(std::isnan(a(0, 0)));
+  EXPECT_EQ(a(0, 1), -2.0F);
   EXPECT_THROW(add(a.view(), Matrix(3, 2).view()), Error);
   EXPECT_THROW(add_row(std::vector<float>(2), a.view()), Error);
   std::vector<float> wrong(2);

@@ -134,6 +134,40 @@ TEST(Norm, ConstantAndZeroRowsAreFinite) {
   EXPECT_EQ(out(0, 19), 0.0F);
 }
 
+// Heads inside a wider buffer equal the same vectors as rows of their own.
+TEST(Norm, NormalisesEveryHeadByItself) {
+  constexpr std::int64_t kHeads = 3;
+  for (const std::int64_t dim : {1, 6, 64, 67}) {
+    Matrix whole = Matrix::random(5, kHeads * dim, 4, 7);
+    Matrix centred = whole;
+    std::vector<float> gamma;
+    std::vector<float> beta;
+    for (std::int64_t i = 0; i < dim; ++i) {
+      gamma.push_back(0.5F + 0.1F * static_cast<float>(i % 7));
+      beta.push_back(0.2F * static_cast<float>(i % 3));
+    }
+    const Matrix before = whole;
+    rms_norm(Heads<float>(whole.view(), kHeads), gamma, {1e-6F, 0.0F});
+    layer_norm(Heads<float>(centred.view(), kHeads), gamma, beta, 1e-5F);
+    EXPECT_TRUE(whole.guards_intact() && centred.guards_intact());
+    for (std::int64_t h = 0; h < kHeads; ++h) {
+      Matrix rms(5, dim);
+      Matrix layer(5, dim);
+      rms_norm(before.view().cols_range(h * dim, dim), gamma, {1e-6F, 0.0F}, rms.view());
+      layer_norm(before.view().cols_range(h * dim, dim), gamma, beta, 1e-5F, layer.view());
+      for (std::int64_t r = 0; r < 5; ++r) {
+        for (std::int64_t i = 0; i < dim; ++i) {
+          ASSERT_EQ(whole(r, h * dim + i), rms(r, i));
+          ASSERT_EQ(centred(r, h * dim + i), layer(r, i));
+        }
+      }
+    }
+  }
+  Matrix x(2, 6);
+  EXPECT_THROW(rms_norm(Heads<float>(x.view(), 2), std::vector<float>(6), {}), Error);
+  EXPECT_THROW(layer_norm(Heads<float>(x.view(), 2), {}, std::vector<float>(2), 1e-5F), Error);
+}
+
 TEST(Norm, RefusesWhatDoesNotFit) {
   Matrix x(2, 4);
   Matrix out(2, 4);

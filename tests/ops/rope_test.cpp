@@ -97,6 +97,22 @@ TEST(Rope, TableGrowsWithoutChanging) {
   EXPECT_NEAR(static_cast<double>(table.sin(99)[0]), 1.5 * std::sin(99.0), 1e-6);
 }
 
+TEST(Rope, TableMayStartLater) {
+  const RopeTable whole(frequencies(4), 60, 1.5F);
+  RopeTable late(frequencies(4), 50, 1.5F, 40);
+  late.reserve(60);
+  for (std::int64_t p = 40; p < 60; ++p) {
+    for (std::int64_t i = 0; i < 4; ++i) {
+      EXPECT_EQ(late.cos(p)[i], whole.cos(p)[i]);
+      EXPECT_EQ(late.sin(p)[i], whole.sin(p)[i]);
+    }
+  }
+  Matrix x(1, 8);
+  const Heads<float> h(x.view(), 1);
+  EXPECT_THROW(apply_rope(h, late, std::vector<std::int32_t>{39}), Error);
+  apply_rope(h, late, std::vector<std::int32_t>{59});
+}
+
 TEST(Rope, RefusesWhatDoesNotFit) {
   const RopeTable table(frequencies(8), 10);
   Matrix x(2, 16);

@@ -24,6 +24,7 @@ enum class Activation : std::uint8_t {
   kSigmoid,
   kReluSquared  ///< max(x, 0)².
 };
+inline constexpr Activation kLastActivation = Activation::kReluSquared;
 
 /// By the names that `hidden_act` of config.json has: "gelu", "gelu_new", "silu", "swish", ...
 std::optional<Activation> find_activation(std::string_view name);

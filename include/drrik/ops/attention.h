@@ -22,6 +22,9 @@ struct AttentionOptions {
   /// One slope a query head; adds slope · (key position - query position) to the score (Press et
   /// al., arXiv:2108.12409). Empty: off.
   std::span<const float> alibi_slopes;
+  /// [heads, at least as many as a sequence has keys]; adds key_bias(h, j) to the scores of key j.
+  /// Empty: off.
+  MatView<const float> key_bias;
   /// Precision of the two products; the softmax is float32.
   Compute compute = Compute::kF32;
 };

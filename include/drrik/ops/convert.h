@@ -40,6 +40,8 @@ void axpy(float a, std::span<const float> x, std::span<float> y);
 void add_row(std::span<const float> v, MatView<float> y);
 /// x *= a.
 void scale(float a, MatView<float> x);
+/// Clamps every element to [-limit, limit]; NaN stays NaN.
+void clamp(float limit, MatView<float> x);
 /// Adds the columns up: out[c] = Σ_r x(r, c).
 void sum_rows(MatView<const float> x, std::span<float> out);
 

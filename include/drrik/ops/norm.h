@@ -3,6 +3,7 @@
 
 #include <span>
 
+#include "drrik/ops/heads.h"
 #include "drrik/tensor/dtype.h"
 #include "drrik/tensor/mat_view.h"
 
@@ -29,5 +30,10 @@ void rms_norm(MatView<const float> x, std::span<const float> gamma, RmsNormOptio
               MatView<float> out);
 void rms_norm(MatView<const float> x, std::span<const float> gamma, RmsNormOptions options,
               MatView<BF16> out);
+
+/// Every head of every row by itself, in place; gamma and beta [x.dim] or empty.
+void layer_norm(const Heads<float>& x, std::span<const float> gamma, std::span<const float> beta,
+                float eps);
+void rms_norm(const Heads<float>& x, std::span<const float> gamma, RmsNormOptions options);
 
 }  // namespace drrik

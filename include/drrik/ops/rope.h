@@ -15,21 +15,28 @@ class RopeTable {
  public:
   RopeTable() = default;
   /// inv_freq [rotary_dim / 2]; cos and sin are multiplied by `scaling` (YaRN's attention factor).
+  /// The table covers positions [first, positions).
   explicit RopeTable(std::span<const float> inv_freq, std::int64_t positions = 0,
-                     float scaling = 1.0F);
-  /// Makes positions [0, positions) available, growing geometrically.
+                     float scaling = 1.0F, std::int64_t first = 0);
+  /// Makes positions [first(), positions) available, growing geometrically.
   void reserve(std::int64_t positions);
 
+  std::int64_t first() const { return first_; }
   std::int64_t positions() const { return positions_; }
   /// inv_freq.size(): pairs rotated in each head.
   std::int64_t pairs() const { return static_cast<std::int64_t>(inv_freq_.size()); }
-  const float* cos(std::int64_t position) const { return cos_.data() + position * pairs(); }
-  const float* sin(std::int64_t position) const { return sin_.data() + position * pairs(); }
+  const float* cos(std::int64_t position) const {
+    return cos_.data() + (position - first_) * pairs();
+  }
+  const float* sin(std::int64_t position) const {
+    return sin_.data() + (position - first_) * pairs();
+  }
 
  private:
   std::vector<float> inv_freq_;
   std::vector<float> cos_;
   std::vector<float> sin_;
+  std::int64_t first_ = 0;
   std::int64_t positions_ = 0;
   float scaling_ = 1.0F;
 };
