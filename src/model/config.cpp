@@ -84,19 +84,52 @@ ModelConfig read_model_config(const std::filesystem::path& folder) {
 }
 
 std::int64_t ModelConfig::parameter_count() const {
+  const std::int64_t d = d_model;
   const std::int64_t qkv = q_dim() + 2 * kv_dim();
-  const std::int64_t norm_size = norm == NormKind::kLayerNorm ? 2 * d_model : d_model;
+  const std::int64_t affine = norm == NormKind::kLayerNorm ? 2 : 1;
+  const std::int64_t block_norm = norm_weights ? affine * d : 0;
   const std::int64_t ups = gated_mlp ? 2 : 1;
-  std::int64_t layer = qkv * d_model + q_dim() * d_model + (ups + 1) * d_model * d_mlp;
-  layer += 2 * norm_size;
+  std::int64_t layer = qkv * d + q_dim() * d + (ups + 1) * d * d_mlp;
+  layer += (shared_norm ? 1 : norm_wiring == NormWiring::kSandwich ? 4 : 2) * block_norm;
+  if (qk_norm == QkNorm::kPerHead) layer += 2 * affine * head_dim;
+  if (qk_norm == QkNorm::kWhole) layer += affine * (q_dim() + kv_dim());
   if (qkv_bias) layer += qkv;
-  if (attn_out_bias) layer += d_model;
-  if (mlp_bias) layer += ups * d_mlp + d_model;
-  std::int64_t total = n_layers * layer + norm_size + vocab_size * d_model;
-  if (!tied_head) total += vocab_size * d_model;
-  if (positions == PositionKind::kLearned) total += max_positions * d_model;
+  if (attn_out_bias) layer += d;
+  if (mlp_bias) layer += ups * d_mlp + d;
+  std::int64_t total = n_layers * layer + vocab_size * embedding_width();
+  if (!tied_head) total += vocab_size * embedding_width();
+  if (embedding_width() != d) total += 2 * d * embedding_width();
+  if (positions == PositionKind::kLearned) total += (max_positions + position_offset) * d;
+  total += token_types * d;
+  if (embedding_norm) total += affine * d;
+  if (final_norm) total += block_norm;
+  if (head_transform) total += d * d + d + affine * d;
+  if (head_bias) total += vocab_size;
   return total;
 }
+
+namespace {
+
+void check_finite(std::string_view name, double value, bool may_be_negative = false) {
+  if (!std::isfinite(value) || (value < 0.0 && !may_be_negative)) {
+    throw_data(name, " is ", value, ", wanted a ", may_be_negative ? "number" : "number from 0 on");
+  }
+}
+
+void check_rope(std::string_view name, const RopeOptions& rope, std::int64_t head_dim) {
+  if (rope.dim < 1 || rope.dim + rope.dim % 2 > head_dim) {
+    throw_data(name, ".dim is ", rope.dim, ", wanted 1 to head_dim (", head_dim, ")");
+  }
+  check_finite(str(name, ".cos_sin_scale"), rope.cos_sin_scale);
+  const auto pairs = static_cast<std::size_t>((rope.dim + 1) / 2);
+  if (rope.scaling == RopeScaling::kLongRope &&
+      (rope.short_factors.size() != pairs || rope.long_factors.size() != pairs)) {
+    throw_data(name, ": ", rope.short_factors.size(), " short and ", rope.long_factors.size(),
+               " long factors, wanted ", pairs);
+  }
+}
+
+}  // namespace
 
 void ModelConfig::validate() const {
   check_size("vocab_size", vocab_size, detail::kMaxVocab);
@@ -106,7 +139,10 @@ void ModelConfig::validate() const {
   check_size("n_kv_heads", n_kv_heads, detail::kMaxWidth);
   check_size("head_dim", head_dim, detail::kMaxWidth);
   check_size("d_mlp", d_mlp, detail::kMaxWidth);
-  check_size("max_positions", max_positions, detail::kMaxPositions);
+  check_size("embedding_dim", embedding_width(), detail::kMaxWidth);
+  check_size("position_offset", position_offset + 1, detail::kMaxWidth);
+  check_size("max_positions", max_positions, detail::kMaxPositions - position_offset);
+  check_size("token_types", token_types + 1, detail::kMaxWidth);
   check_size("n_heads * head_dim", q_dim(), detail::kMaxWidth);
   if (n_heads % n_kv_heads != 0) {
     throw_data("n_heads is ", n_heads, ", wanted a multiple of n_kv_heads (", n_kv_heads, ")");
@@ -114,12 +150,26 @@ void ModelConfig::validate() const {
   if (!(norm_eps > 0.0) || !std::isfinite(norm_eps)) {
     throw_data("norm_eps is ", norm_eps, ", wanted a positive number");
   }
-  if (!std::isfinite(attention_scale)) {
-    throw_data("attention_scale is ", attention_scale, ", wanted a number");
+  check_finite("attention_scale", attention_scale, /*may_be_negative=*/true);
+  check_finite("norm_weight_offset", norm_weight_offset, /*may_be_negative=*/true);
+  check_finite("embedding_scale", embedding_scale, /*may_be_negative=*/true);
+  check_finite("clip_qkv", clip_qkv);
+  check_finite("attention_soft_cap", attention_soft_cap);
+  check_finite("logit_soft_cap", logit_soft_cap);
+  if (positions == PositionKind::kRotary) {
+    check_rope("rope", rope, head_dim);
+    if (local_rope) check_rope("local_rope", *local_rope, head_dim);
   }
-  if (positions == PositionKind::kRotary && (rope.dim < 1 || rope.dim + rope.dim % 2 > head_dim)) {
-    throw_data("rope.dim is ", rope.dim, ", wanted 1 to head_dim (", head_dim, ")");
+  if (!windows.empty() && static_cast<std::int64_t>(windows.size()) != n_layers) {
+    throw_data("windows has ", windows.size(), " entries, the model ", n_layers, " layers");
   }
+  for (const std::int64_t w : windows) {
+    if (w < 0 || w > detail::kMaxPositions) throw_data("a window is ", w, ", wanted 0 or more");
+  }
+  if (parallel_residual && norm_wiring != NormWiring::kPre) {
+    throw_data("parallel_residual with another norm_wiring than kPre");
+  }
+  if (shared_norm && !parallel_residual) throw_data("shared_norm without parallel_residual");
   detail::get_family(family);
 }
 

@@ -13,12 +13,8 @@ void parse(const Json& json, std::string_view what, ModelConfig& c) {
   c.d_model = get_size(json, "n_embd", what, kMaxWidth);
   c.n_layers = get_size(json, "n_layer", what, kMaxLayers);
   c.n_heads = get_size(json, "n_head", what, kMaxWidth);
-  if (c.d_model % c.n_heads != 0) {
-    throw_data(what, ": 'n_embd' is ", c.d_model, ", wanted a multiple of 'n_head' (", c.n_heads,
-               ")");
-  }
   c.n_kv_heads = c.n_heads;
-  c.head_dim = c.d_model / c.n_heads;
+  c.head_dim = divided_head_dim(what, c, "n_embd", "n_head");
   c.d_mlp = get_size(json, "n_inner", what, kMaxWidth, 4 * c.d_model);
   c.max_positions = get_size(json, "n_positions", what, kMaxPositions, 1024);
   c.norm = NormKind::kLayerNorm;
@@ -50,11 +46,7 @@ const Family kGpt2Family = {
                 .mlp_norm = "ln_2",
                 .qkv_layout = QkvLayout::kBlocks,
                 .qkv = "attn.c_attn",
-                .q = {},
-                .k = {},
-                .v = {},
                 .attn_out = "attn.c_proj",
-                .gate = {},
                 .up = "mlp.c_fc",
                 .down = "mlp.c_proj",
                 .layout = WeightLayout::kInOut},

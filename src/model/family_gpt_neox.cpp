@@ -6,16 +6,9 @@ namespace drrik::detail {
 namespace {
 
 void parse(const Json& json, std::string_view what, ModelConfig& c) {
-  c.vocab_size = get_size(json, "vocab_size", what, kMaxVocab);
-  c.d_model = get_size(json, "hidden_size", what, kMaxWidth);
-  c.n_layers = get_size(json, "num_hidden_layers", what, kMaxLayers);
-  c.n_heads = get_size(json, "num_attention_heads", what, kMaxWidth);
-  if (c.d_model % c.n_heads != 0) {
-    throw_data(what, ": 'hidden_size' is ", c.d_model, ", wanted a multiple of ",
-               "'num_attention_heads' (", c.n_heads, ")");
-  }
+  parse_sizes(json, what, c);
   c.n_kv_heads = c.n_heads;
-  c.head_dim = c.d_model / c.n_heads;
+  c.head_dim = divided_head_dim(what, c, "hidden_size", "num_attention_heads");
   c.d_mlp = get_size(json, "intermediate_size", what, kMaxWidth);
   c.max_positions = get_size(json, "max_position_embeddings", what, kMaxPositions, 2048);
   c.norm = NormKind::kLayerNorm;
@@ -41,22 +34,16 @@ const Family kGptNeoXFamily = {
     .parse = parse,
     .tensors = {.prefix = "gpt_neox.",
                 .embedding = "embed_in",
-                .positions = {},
                 .blocks = "layers",
                 .final_norm = "final_layer_norm",
                 .head = "embed_out",
                 .attn_norm = "input_layernorm",
                 .mlp_norm = "post_attention_layernorm",
-                .qkv_layout = QkvLayout::kPerHead,
+                .qkv_layout = QkvLayout::kGrouped,
                 .qkv = "attention.query_key_value",
-                .q = {},
-                .k = {},
-                .v = {},
                 .attn_out = "attention.dense",
-                .gate = {},
                 .up = "mlp.dense_h_to_4h",
-                .down = "mlp.dense_4h_to_h",
-                .layout = WeightLayout::kOutIn},
+                .down = "mlp.dense_4h_to_h"},
     .modules = {.attention = "attention", .mlp = "mlp"},
 };
 

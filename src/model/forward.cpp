@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 
 #include "drrik/ops/attention.h"
 #include "drrik/ops/convert.h"
@@ -18,9 +20,16 @@ namespace {
 
 constexpr std::int64_t kChunkRows = 512;
 
-std::uint8_t bit(HookPoint point) {
-  return static_cast<std::uint8_t>(1U << static_cast<unsigned>(point));
+std::uint16_t bit(HookPoint point) {
+  return static_cast<std::uint16_t>(1U << static_cast<unsigned>(point));
 }
+
+/// Consecutive rows that turn by one table.
+struct RopeRun {
+  std::int64_t begin = 0;
+  std::int64_t rows = 0;
+  std::shared_ptr<const RopeTable> table;
+};
 
 class Pass {
  public:
@@ -73,6 +82,7 @@ class Pass {
                    config_.max_positions);
       }
     }
+    if (cache_ && !config_.causal) throw_usage("cache used with a model that is not causal");
     if (cache_ && past_ + n_ > cache_->capacity()) {
       throw_data("sequence is ", past_ + n_, " tokens long, its cache holds ", cache_->capacity());
     }
@@ -86,7 +96,7 @@ class Pass {
         throw_data("token ", i, " is ", id, ", the vocabulary has 0 to ", config_.vocab_size - 1);
       }
     }
-    if (options_.logits != ForwardOptions::Logits::kNone && !weights_.head.defined()) {
+    if (options_.logits != ForwardOptions::Logits::kNone && !weights_.head.weight.defined()) {
       throw_usage("logits asked of a model that was loaded without its output head");
     }
   }
@@ -106,7 +116,7 @@ class Pass {
     }
     // The highest bit: points are declared in the order of the forward pass.
     while (stop_point_ & (stop_point_ - 1)) {
-      stop_point_ = static_cast<std::uint8_t>(stop_point_ & (stop_point_ - 1));
+      stop_point_ = static_cast<std::uint16_t>(stop_point_ & (stop_point_ - 1));
     }
   }
 
@@ -123,30 +133,120 @@ class Pass {
 
   void embed() {
     resid_ = ws_.resid.mat<float>(n_, config_.d_model);
-    ws_.positions.resize(ids_.size());
-    std::int64_t longest = 0;
-    for (std::size_t s = 0; s + 1 < boundaries_.size(); ++s) {
-      longest = std::max(longest, past_ + boundaries_[s + 1] - boundaries_[s]);
-      for (std::int64_t i = boundaries_[s]; i < boundaries_[s + 1]; ++i) {
-        ws_.positions[idx(i)] = static_cast<std::int32_t>(past_ + i - boundaries_[s]);
-      }
+    place_rows();
+    const auto scale = static_cast<float>(config_.embedding_scale);
+    if (weights_.project_in.weight.defined()) {
+      const auto narrow = ws_.out.mat<float>(n_, config_.embedding_width());
+      embedding(weights_.embedding, ids_, narrow, scale);
+      linear(narrow, weights_.project_in.weight, {}, resid_);
+    } else {
+      embedding(weights_.embedding, ids_, resid_, scale);
     }
-    embedding(weights_.embedding, ids_, resid_);
+    if (!weights_.token_type.empty()) add_row(weights_.token_type, resid_);
     if (config_.positions == PositionKind::kLearned) {
       add_embedding(weights_.positions, ws_.positions, resid_);
-    } else {
-      rope_ = model_.rope(longest);
+    }
+    if (weights_.embedding_norm.defined) normalize_stream(weights_.embedding_norm);
+  }
+
+  /// Calls f(begin, rows, length) for every sequence that has rows; length counts its cached
+  /// positions too.
+  template <typename F>
+  void each_sequence(const F& f) const {
+    for (std::size_t s = 0; s + 1 < boundaries_.size(); ++s) {
+      const std::int64_t rows = boundaries_[s + 1] - boundaries_[s];
+      if (rows > 0) f(boundaries_[s], rows, past_ + rows);
     }
   }
 
+  /// Where each row stands, and what turns or biases its attention there.
+  void place_rows() {
+    ws_.positions.resize(ids_.size());
+    const bool learned = config_.positions == PositionKind::kLearned;
+    const std::int64_t offset = learned ? config_.position_offset : 0;
+    std::int64_t longest = 0;
+    each_sequence([&](std::int64_t begin, std::int64_t rows, std::int64_t length) {
+      longest = std::max(longest, length);
+      std::int64_t position = past_ + offset;
+      for (std::int64_t i = begin; i < begin + rows; ++i) {
+        const bool counts = !config_.uncounted_id || ids_[idx(i)] != *config_.uncounted_id;
+        ws_.positions[idx(i)] = static_cast<std::int32_t>(counts ? position++ : offset - 1);
+      }
+    });
+    if (config_.positions == PositionKind::kRotary) {
+      plan_rope(false, ropes_);
+      if (config_.local_rope) plan_rope(true, local_ropes_);
+    }
+    if (config_.positions == PositionKind::kAlibi && config_.rounded_alibi) round_alibi(longest);
+  }
+
+  void plan_rope(bool local, std::vector<RopeRun>& runs) const {
+    const RopeOptions& rope = local ? *config_.local_rope : config_.rope;
+    std::int64_t longest[2] = {0, 0};
+    each_sequence([&](std::int64_t, std::int64_t, std::int64_t length) {
+      std::int64_t& most = longest[rope.stretched(length) ? 1 : 0];
+      most = std::max(most, length);
+    });
+    // Under dynamic scaling each longer sequence has a table of its own.
+    const bool own = rope.scaling == RopeScaling::kDynamic;
+    std::shared_ptr<const RopeTable> tables[2];
+    if (longest[0] > 0) tables[0] = model_.rope(local, false, longest[0]);
+    if (longest[1] > 0 && !own) tables[1] = model_.rope(local, true, longest[1]);
+    each_sequence([&](std::int64_t begin, std::int64_t rows, std::int64_t length) {
+      const bool stretched = rope.stretched(length);
+      std::shared_ptr<const RopeTable> table = tables[stretched ? 1 : 0];
+      if (stretched && own) {
+        table = std::make_shared<const RopeTable>(rope_inverse_frequencies(rope, length), length,
+                                                  static_cast<float>(rope.cos_sin_scale), past_);
+      }
+      if (!runs.empty() && runs.back().table == table) {
+        runs.back().rows = begin + rows - runs.back().begin;
+      } else {
+        runs.push_back({begin, rows, std::move(table)});
+      }
+    });
+  }
+
+  /// Falcon forms its bias in bfloat16, every step of it.
+  void round_alibi(std::int64_t longest) {
+    key_bias_ = ws_.bias.mat<float>(config_.n_heads, longest);
+    const auto rounded = [](float x) { return static_cast<float>(BF16(x)); };
+    const auto scale = static_cast<float>(attention_scale());
+    for (std::int64_t h = 0; h < config_.n_heads; ++h) {
+      const float slope = rounded(model_.slopes[idx(h)]);
+      for (std::int64_t j = 0; j < longest; ++j) {
+        key_bias_(h, j) = scale * rounded(slope * rounded(static_cast<float>(j)));
+      }
+    }
+  }
+
+  /// Without a norm a copy.
   template <typename T>
   void normalize(MatView<const float> x, const Norm& norm, MatView<T> out) const {
     const auto eps = static_cast<float>(config_.norm_eps);
-    if (config_.norm == NormKind::kLayerNorm) {
+    if (!norm.defined) {
+      if constexpr (std::is_same_v<T, float>) {
+        copy(x, out);
+      } else {
+        convert(x, out);
+      }
+    } else if (config_.norm == NormKind::kLayerNorm) {
       layer_norm(x, norm.gamma, norm.beta, eps, out);
     } else {
       rms_norm(x, norm.gamma, {.eps = eps}, out);
     }
+  }
+  void normalize_stream(const Norm& norm) { normalize<float>(resid_, norm, resid_); }
+
+  /// norm(x) for a product to read; x itself where there is nothing to do.
+  template <typename T>
+  MatView<const T> normed(MatView<const float> x, const Norm& norm) const {
+    if constexpr (std::is_same_v<T, float>) {
+      if (!norm.defined) return x;
+    }
+    const auto out = ws_.normed.mat<T>(x.rows(), x.cols());
+    normalize<T>(x, norm, out);
+    return out;
   }
 
   /// y = norm(x) Wᵀ + bias for rows [begin, begin + y.rows()) of the residual stream.
@@ -154,13 +254,9 @@ class Pass {
                    MatView<float> y) const {
     const MatView<const float> x = resid_.rows_range(begin, y.rows());
     if (bf16_) {  // what the product would round its input to
-      const auto normed = ws_.normed.mat<BF16>(x.rows(), x.cols());
-      normalize<BF16>(x, norm, normed);
-      linear(normed, p.weight, p.bias, y);
+      linear(normed<BF16>(x, norm), p.weight, p.bias, y);
     } else {
-      const auto normed = ws_.normed.mat<float>(x.rows(), x.cols());
-      normalize<float>(x, norm, normed);
-      linear(normed, p.weight, p.bias, y);
+      linear(normed<float>(x, norm), p.weight, p.bias, y);
     }
   }
 
@@ -172,42 +268,61 @@ class Pass {
     }
   }
 
-  /// The residual stream takes a module's product in; through `out` where a hook wants to see it.
-  /// True: nothing after it is wanted.
-  bool add_output(HookPoint point, MatView<const float> x, const Projection& p) {
-    if (!wants(point)) {
+  /// The residual stream takes a module's product in; apart from it where a hook wants to see it or
+  /// a norm follows. True: nothing after it is wanted.
+  bool add_output(MatView<const float> x, const Projection& p, const Norm& norm) {
+    if (!apart(HookPoint::kAttnOut, HookPoint::kAttnAdd, norm)) {
       linear(x, p.weight, p.bias, resid_, {.accumulate = true});
       return false;
     }
     const auto out = ws_.out.mat<float>(n_, config_.d_model);
     linear(x, p.weight, p.bias, out);
-    if (at(point, out)) return true;
+    return take_in(HookPoint::kAttnOut, HookPoint::kAttnAdd, out, norm);
+  }
+  bool apart(HookPoint made, HookPoint added, const Norm& norm) const {
+    return norm.defined || wants(made) || wants(added);
+  }
+  bool take_in(HookPoint made, HookPoint added, MatView<float> out, const Norm& norm) {
+    if (at(made, out)) return true;
+    if (norm.defined) normalize<float>(out, norm, out);
+    if (at(added, out)) return true;
     add(out, resid_);
     return false;
+  }
+
+  bool wired(NormWiring wiring) const { return config_.norm_wiring == wiring; }
+  /// `norm` where it stands before its module.
+  const Norm& before(const Norm& norm) const {
+    return wired(NormWiring::kPre) || wired(NormWiring::kSandwich) ? norm : no_norm_;
   }
 
   bool block() {
     const LayerWeights& w = weights_.layers[idx(layer_)];
     if (at(HookPoint::kResidPre, resid_)) return true;
-    if (!config_.parallel_residual) {
-      if (attend(w)) return true;
-      if (at(HookPoint::kResidMid, resid_)) return true;
-      if (wants(HookPoint::kMlpIn)) {
-        const auto normed = mlp_input(w);
-        if (at(HookPoint::kMlpIn, normed)) return true;
-        if (feed_forward(w, normed)) return true;
-      } else if (feed_forward(w, {})) {
-        return true;
-      }
-    } else {
+    if (config_.parallel_residual) {
       // The MLP's input must be taken before attention adds to the residual stream.
       const bool only_mlp = stops_in_mlp() && !wants(HookPoint::kAttnOut);
       if (!only_mlp) project_and_mix(w);
-      const auto normed = mlp_input(w);
-      if (!only_mlp && add_output(HookPoint::kAttnOut, mixed(), w.attn_out)) return true;
-      if (at(HookPoint::kMlpIn, normed)) return true;
-      if (feed_forward(w, normed)) return true;
+      const auto input = mlp_input(w);
+      if (!only_mlp && add_output(mixed(), w.attn_out, w.attn_out_norm)) return true;
+      if (at(HookPoint::kMlpIn, input)) return true;
+      if (feed_forward(w, input)) return true;
+      return at(HookPoint::kResidPost, resid_);
     }
+    if (wired(NormWiring::kPreStream)) normalize_stream(w.attn_norm);
+    project_and_mix(w);
+    if (add_output(mixed(), w.attn_out, w.attn_out_norm)) return true;
+    if (at(HookPoint::kResidMid, resid_)) return true;
+    if (wired(NormWiring::kPost)) normalize_stream(w.attn_norm);
+    if (wired(NormWiring::kPreStream)) normalize_stream(w.mlp_norm);
+    if (wants(HookPoint::kMlpIn)) {
+      const auto input = mlp_input(w);
+      if (at(HookPoint::kMlpIn, input)) return true;
+      if (feed_forward(w, input)) return true;
+    } else if (feed_forward(w, {})) {
+      return true;
+    }
+    if (wired(NormWiring::kPost)) normalize_stream(w.mlp_norm);
     return at(HookPoint::kResidPost, resid_);
   }
 
@@ -217,14 +332,9 @@ class Pass {
   }
 
   MatView<float> mlp_input(const LayerWeights& w) {
-    const auto normed = ws_.normed.mat<float>(n_, config_.d_model);
-    normalize<float>(resid_, w.mlp_norm, normed);
-    return normed;
-  }
-
-  bool attend(const LayerWeights& w) {
-    project_and_mix(w);
-    return add_output(HookPoint::kAttnOut, mixed(), w.attn_out);
+    const auto out = ws_.normed.mat<float>(n_, config_.d_model);
+    normalize<float>(resid_, before(w.mlp_norm), out);
+    return out;
   }
 
   /// Where project_and_mix() leaves the heads' weighted values.
@@ -235,17 +345,34 @@ class Pass {
     const std::int64_t kv_dim = config_.kv_dim();
     qkv_ = ws_.qkv.mat<float>(n_, q_dim + 2 * kv_dim);
     chunked([&](std::int64_t begin, std::int64_t rows) {
-      norm_linear(begin, w.attn_norm, w.qkv, qkv_.rows_range(begin, rows));
+      norm_linear(begin, before(w.attn_norm), w.qkv, qkv_.rows_range(begin, rows));
     });
+    if (config_.clip_qkv > 0.0) clamp(static_cast<float>(config_.clip_qkv), qkv_);
     const Heads<float> q(qkv_.cols_range(0, q_dim), config_.n_heads);
     const Heads<float> k(qkv_.cols_range(q_dim, kv_dim), config_.n_kv_heads);
     const Heads<float> v(qkv_.cols_range(q_dim + kv_dim, kv_dim), config_.n_kv_heads);
-    if (rope_) apply_rope(q, k, *rope_, ws_.positions);
+    if (w.q_norm.defined) {
+      normalize_heads(q, qkv_.cols_range(0, q_dim), w.q_norm);
+      normalize_heads(k, qkv_.cols_range(q_dim, kv_dim), w.k_norm);
+    }
+    const bool local = config_.local_rope && config_.window(layer_) > 0;
+    for (const RopeRun& run : local ? local_ropes_ : ropes_) {
+      apply_rope(q.rows_range(run.begin, run.rows), k.rows_range(run.begin, run.rows), *run.table,
+                 std::span(ws_.positions).subspan(idx(run.begin), idx(run.rows)));
+    }
 
     const Heads<float> out(mixed(), config_.n_heads);
     AttentionOptions options;
     options.compute = model_.options.compute;
     options.scale = static_cast<float>(attention_scale());
+    options.causal = config_.causal;
+    options.window = config_.window(layer_);
+    options.soft_cap = static_cast<float>(config_.attention_soft_cap);
+    if (config_.rounded_alibi) {
+      options.key_bias = key_bias_;
+    } else {
+      options.alibi_slopes = model_.slopes;
+    }
     if (!cache_) {
       attention(q, k, v, boundaries_, options, out);
       return;
@@ -255,6 +382,18 @@ class Pass {
     append(k, all_k);
     append(v, all_v);
     attention_cached(q, all_k, all_v, options, out);
+  }
+
+  /// `all` is what `heads` views.
+  void normalize_heads(const Heads<float>& heads, MatView<float> all, const Norm& norm) const {
+    const auto eps = static_cast<float>(config_.norm_eps);
+    if (config_.qk_norm == QkNorm::kWhole) {
+      normalize<float>(all, norm, all);
+    } else if (config_.norm == NormKind::kLayerNorm) {
+      layer_norm(heads, norm.gamma, norm.beta, eps);
+    } else {
+      rms_norm(heads, norm.gamma, {.eps = eps});
+    }
   }
 
   double attention_scale() const {
@@ -272,57 +411,53 @@ class Pass {
     }
   }
 
-  /// The MLP, from `normed` or, where that is empty, from the residual stream chunk by chunk.
-  bool feed_forward(const LayerWeights& w, MatView<float> normed) {
+  /// The MLP, from `input` or, where that is empty, from the residual stream chunk by chunk.
+  bool feed_forward(const LayerWeights& w, MatView<float> input) {
     const std::int64_t f = config_.d_mlp;
-    const bool see_out = wants(HookPoint::kMlpOut);
-    const auto out = see_out ? ws_.out.mat<float>(n_, config_.d_model) : resid_;
-    const LinearOptions onto{.accumulate = !see_out};
+    const bool apart_out = apart(HookPoint::kMlpOut, HookPoint::kMlpAdd, w.mlp_out_norm);
+    const auto out = apart_out ? ws_.out.mat<float>(n_, config_.d_model) : resid_;
+    const LinearOptions onto{.accumulate = !apart_out};
     if (wants(HookPoint::kMlpPost)) {
       const auto post = ws_.post.mat<float>(n_, f);
       chunked([&](std::int64_t begin, std::int64_t rows) {
-        neurons<float>(w, normed, begin, post.rows_range(begin, rows));
+        neurons<float>(w, input, begin, post.rows_range(begin, rows));
       });
       if (at(HookPoint::kMlpPost, post)) return true;
       linear(post, w.down.weight, w.down.bias, out, onto);
     } else if (bf16_) {  // what the product would round its input to
-      neurons_down<BF16>(w, normed, out, onto);
+      neurons_down<BF16>(w, input, out, onto);
     } else {
-      neurons_down<float>(w, normed, out, onto);
+      neurons_down<float>(w, input, out, onto);
     }
-    if (see_out) {
-      if (at(HookPoint::kMlpOut, out)) return true;
-      add(out, resid_);
-    }
-    return false;
+    return apart_out && take_in(HookPoint::kMlpOut, HookPoint::kMlpAdd, out, w.mlp_out_norm);
   }
 
   template <typename T>
-  void neurons_down(const LayerWeights& w, MatView<float> normed, MatView<float> out,
+  void neurons_down(const LayerWeights& w, MatView<float> input, MatView<float> out,
                     LinearOptions onto) {
     chunked([&](std::int64_t begin, std::int64_t rows) {
       const auto post = ws_.post.mat<T>(rows, config_.d_mlp);
-      neurons<T>(w, normed, begin, post);
+      neurons<T>(w, input, begin, post);
       linear(MatView<const T>(post), w.down.weight, w.down.bias, out.rows_range(begin, rows), onto);
     });
   }
 
   /// What follows the non-linearity, for rows [begin, begin + post.rows()).
   template <typename T>
-  void neurons(const LayerWeights& w, MatView<float> normed, std::int64_t begin,
+  void neurons(const LayerWeights& w, MatView<float> input, std::int64_t begin,
                MatView<T> post) const {
     const std::int64_t f = config_.d_mlp;
-    if (config_.gated_mlp && !normed.data()) {
-      const auto x = ws_.normed.mat<T>(post.rows(), config_.d_model);
-      normalize<T>(resid_.rows_range(begin, post.rows()), w.mlp_norm, x);
-      gated_linear(MatView<const T>(x), w.up.weight, w.up.bias, config_.activation, post);
+    const Norm& norm = before(w.mlp_norm);
+    if (config_.gated_mlp && !input.data()) {
+      gated_linear(normed<T>(resid_.rows_range(begin, post.rows()), norm), w.up.weight, w.up.bias,
+                   config_.activation, post);
       return;
     }
     const auto up = ws_.up.mat<float>(post.rows(), config_.gated_mlp ? 2 * f : f);
-    if (normed.data()) {
-      linear(normed.rows_range(begin, post.rows()), w.up.weight, w.up.bias, up);
+    if (input.data()) {
+      linear(input.rows_range(begin, post.rows()), w.up.weight, w.up.bias, up);
     } else {
-      norm_linear(begin, w.mlp_norm, w.up, up);
+      norm_linear(begin, norm, w.up, up);
     }
     if (config_.gated_mlp) {
       gate_mul(config_.activation, up.cols_range(0, f), up.cols_range(f, f), post);
@@ -345,8 +480,27 @@ class Pass {
       }
     }
     Tensor out = Tensor::uninitialized(DType::kF32, {rows.rows(), config_.vocab_size});
-    normalize<float>(rows, weights_.final_norm, rows);
-    linear(rows, weights_.head, {}, out.mutable_mat<float>());
+    const MatView<float> logits = out.mutable_mat<float>();
+    if (weights_.final_norm.defined) normalize<float>(rows, weights_.final_norm, rows);
+    if (config_.head_transform) {
+      const auto made = ws_.out.mat<float>(rows.rows(), config_.d_model);
+      linear(rows, weights_.head_dense.weight, weights_.head_dense.bias, made);
+      activate(*config_.head_transform, made, made);
+      normalize<float>(made, weights_.head_norm, made);
+      rows = made;
+    }
+    if (weights_.project_out.weight.defined()) {
+      const auto narrow = ws_.up.mat<float>(rows.rows(), config_.embedding_width());
+      linear(rows, weights_.project_out.weight, {}, narrow);
+      rows = narrow;
+    }
+    linear(rows, weights_.head.weight, weights_.head.bias, logits);
+    if (config_.logit_soft_cap > 0.0) {
+      const auto cap = static_cast<float>(config_.logit_soft_cap);
+      scale(1.0F / cap, logits);
+      activate(Activation::kTanh, logits, logits);
+      scale(cap, logits);
+    }
     return out;
   }
 
@@ -363,10 +517,13 @@ class Pass {
   std::int64_t n_;
   std::int64_t past_;
   bool bf16_;
-  std::shared_ptr<const RopeTable> rope_;
+  Norm no_norm_;
+  std::vector<RopeRun> ropes_;
+  std::vector<RopeRun> local_ropes_;
+  MatView<float> key_bias_;
   std::int64_t layer_ = 0;
   std::int64_t stop_layer_ = -1;
-  std::uint8_t stop_point_ = 0;
+  std::uint16_t stop_point_ = 0;
   MatView<float> resid_;
   MatView<float> qkv_;
 };

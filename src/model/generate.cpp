@@ -55,7 +55,15 @@ Generated generate(const Model& model, std::span<const std::int32_t> prompt,
       out.finish = FinishReason::kCallback;
       break;
     }
-    if (i + 1 < limit) logits = model.forward({&id, 1}, cache, forward);
+    if (i + 1 == limit) continue;
+    if (config.rope.scaling == RopeScaling::kLongRope &&
+        cache.length() == config.rope.original_positions) {
+      // From here on all positions turn by the long factors, those in the cache too.
+      cache.truncate(0);
+      logits = model.forward(history, cache, forward);
+    } else {
+      logits = model.forward({&id, 1}, cache, forward);
+    }
   }
   out.decode_seconds = monotonic_seconds() - after_prompt;
   return out;

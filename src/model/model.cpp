@@ -23,6 +23,8 @@ Model make_model(const ModelConfig& config, const ModelOptions& options,
   impl->config = config;
   impl->options = options;
   impl->family = &get_family(config.family);
+  impl->names = tensor_names(config);
+  if (config.positions == PositionKind::kAlibi) impl->slopes = alibi_slopes(config.n_heads);
   impl->weights = build_weights(config, options, source);
   return Model(std::move(impl));
 }
@@ -37,14 +39,27 @@ void check_hook(const Model::Impl& model, const Hook& hook) {
     throw_usage("layer ", hook.layer, " was not loaded: only the first ", model.loaded_layers(),
                 " of ", layers, " were");
   }
-  if (hook.point == HookPoint::kResidMid && model.config.parallel_residual) {
-    throw_usage("hook 'resid_mid' does not exist in this ", model.config.family,
-                " model: attention and MLP both read the block's input; use resid_pre or "
-                "resid_post");
-  }
+  if (has_hook(model.config, hook.point)) return;
+  throw_usage("hook '", hook_name(hook.point), "' does not exist in this ", model.config.family,
+              " model: ",
+              hook.point == HookPoint::kResidMid
+                  ? "attention and MLP both read the block's input; use resid_pre or resid_post"
+                  : "its modules' outputs pass no norm of their own; use attn_out or mlp_out");
 }
 
 }  // namespace detail
+
+bool has_hook(const ModelConfig& config, HookPoint point) {
+  switch (point) {
+    case HookPoint::kResidMid:
+      return !config.parallel_residual;
+    case HookPoint::kAttnAdd:
+    case HookPoint::kMlpAdd:
+      return config.output_norms();
+    default:
+      return true;
+  }
+}
 
 Model Model::load(const std::filesystem::path& folder, const ModelOptions& options) {
   if (!std::filesystem::is_directory(folder)) {
@@ -67,7 +82,8 @@ std::int64_t Model::hook_width(HookPoint point) const {
 }
 
 std::string Model::module_path(const Hook& hook) const {
-  const detail::TensorNames& tensors = impl_->family->tensors;
+  const ModelConfig& config = impl_->config;
+  const detail::TensorNames& tensors = impl_->names;
   const detail::ModulePaths& modules = impl_->family->modules;
   const std::string block = str(tensors.prefix, tensors.blocks, "[", hook.layer, "]");
   switch (hook.point) {
@@ -75,18 +91,26 @@ std::string Model::module_path(const Hook& hook) const {
       return block + " (input)";
     case HookPoint::kAttnOut:
       return str(block, ".", modules.attention);
-    case HookPoint::kResidMid:
-      return str(block, ".", tensors.mlp_norm, " (input)");
+    case HookPoint::kAttnAdd:
+      return str(block, ".", tensors.attn_out_norm);
+    case HookPoint::kResidMid: {
+      // What reads it first: the norm after the add, the MLP's norm, or the MLP itself.
+      if (config.norm_wiring == NormWiring::kOutput) break;
+      const bool after = config.norm_wiring == NormWiring::kPost;
+      return str(block, ".", after ? tensors.attn_norm : tensors.mlp_norm, " (input)");
+    }
     case HookPoint::kMlpIn:
-      return str(block, ".", modules.mlp, " (input)");
+      break;
     case HookPoint::kMlpPost:
       return str(block, ".", tensors.down, " (input)");
     case HookPoint::kMlpOut:
       return str(block, ".", modules.mlp);
+    case HookPoint::kMlpAdd:
+      return str(block, ".", tensors.mlp_out_norm);
     case HookPoint::kResidPost:
-      break;
+      return block;
   }
-  return block;
+  return str(block, ".", modules.mlp_in.empty() ? modules.mlp : modules.mlp_in, " (input)");
 }
 
 void Model::check_hook(const Hook& hook) const { detail::check_hook(*impl_, hook); }
@@ -105,6 +129,11 @@ Tensor Model::forward(std::span<const std::int32_t> ids, KvCache& cache,
 
 KvCache Model::make_cache(std::int64_t max_positions) const {
   const ModelConfig& c = impl_->config;
+  if (!c.causal) {
+    throw_usage("this ", c.family,
+                " model sees whole sequences at once: it has no cache and does "
+                "not generate");
+  }
   if (max_positions < 1 || max_positions > c.max_positions) {
     throw_usage("cache of ", max_positions, " positions: the model takes 1 to ", c.max_positions);
   }
@@ -119,27 +148,37 @@ std::int64_t Model::weight_bytes_per_token() const {
     return (n.gamma.size() + n.beta.size()) * sizeof(float);
   };
   const detail::ModelWeights& w = impl_->weights;
-  std::size_t total = norm(w.final_norm);
-  if (w.head.defined()) total += w.head.bytes();
+  std::size_t total = norm(w.embedding_norm) + norm(w.final_norm) + norm(w.head_norm);
+  for (const detail::Projection* p : {&w.project_in, &w.project_out, &w.head_dense, &w.head}) {
+    if (p->weight.defined()) total += projection(*p);
+  }
   for (const detail::LayerWeights& layer : w.layers) {
-    total += norm(layer.attn_norm) + norm(layer.mlp_norm) + projection(layer.qkv) +
-             projection(layer.attn_out) + projection(layer.up) + projection(layer.down);
+    for (const detail::Norm* n : {&layer.attn_norm, &layer.mlp_norm, &layer.attn_out_norm,
+                                  &layer.mlp_out_norm, &layer.q_norm, &layer.k_norm}) {
+      total += norm(*n);
+    }
+    total += projection(layer.qkv) + projection(layer.attn_out) + projection(layer.up) +
+             projection(layer.down);
   }
   return static_cast<std::int64_t>(total);
 }
 
-std::shared_ptr<const RopeTable> Model::Impl::rope(std::int64_t positions) const {
+std::shared_ptr<const RopeTable> Model::Impl::rope(bool local, bool stretched,
+                                                   std::int64_t positions) const {
+  const RopeOptions& turning = local ? *config.local_rope : config.rope;
   const std::lock_guard lock(mutex_);
-  if (!rope_ || rope_->positions() < positions) {
+  std::shared_ptr<const RopeTable>& table = rope_[(local ? 2U : 0U) + (stretched ? 1U : 0U)];
+  if (!table || table->positions() < positions) {
     // A new table, as other threads may be reading the old one.
     const std::int64_t size =
-        std::min(std::max<std::int64_t>({positions, 512, rope_ ? 2 * rope_->positions() : 0}),
+        std::min(std::max<std::int64_t>({positions, 512, table ? 2 * table->positions() : 0}),
                  config.max_positions);
-    const std::vector<float> frequencies = rope_inverse_frequencies(config.rope);
-    rope_ = std::make_shared<const RopeTable>(frequencies, size,
-                                              static_cast<float>(config.rope.cos_sin_scale));
+    const std::vector<float> frequencies =
+        rope_inverse_frequencies(turning, stretched ? turning.original_positions + 1 : 0);
+    table = std::make_shared<const RopeTable>(frequencies, size,
+                                              static_cast<float>(turning.cos_sin_scale));
   }
-  return rope_;
+  return table;
 }
 
 Model::Impl::Lease Model::Impl::lease() const {

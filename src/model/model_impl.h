@@ -1,6 +1,7 @@
 #pragma once
 // What stands behind Model: weights, and scratch memory that forward passes share.
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -44,8 +45,9 @@ struct Workspace {
   Scratch post;    // [n or chunk, d_mlp]
   Scratch out;     // [n, d_model], a module's output where a hook wants it
   Scratch last;    // [sequences, d_model]
+  Scratch bias;    // [n_heads, longest], rounded ALiBi
   std::vector<std::int32_t> positions;
-  std::vector<std::uint8_t> hooks;  // bits of the points wanted, a layer each
+  std::vector<std::uint16_t> hooks;  // bits of the points wanted, a layer each
 };
 
 }  // namespace detail
@@ -54,12 +56,15 @@ struct Model::Impl {
   ModelConfig config;
   ModelOptions options;
   const detail::Family* family = nullptr;
+  detail::TensorNames names;
   detail::ModelWeights weights;
+  std::vector<float> slopes;  // of ALiBi, [n_heads]
 
   std::int64_t loaded_layers() const { return static_cast<std::int64_t>(weights.layers.size()); }
 
-  /// A rotary table with at least `positions` positions. It stays valid while it is held.
-  std::shared_ptr<const RopeTable> rope(std::int64_t positions) const;
+  /// A table of config.rope (or local_rope) with at least `positions` positions, `stretched` as
+  /// RopeOptions means it. It stays valid while it is held.
+  std::shared_ptr<const RopeTable> rope(bool local, bool stretched, std::int64_t positions) const;
 
   /// A workspace to use alone; it goes back by itself.
   struct Return {
@@ -71,7 +76,7 @@ struct Model::Impl {
 
  private:
   mutable std::mutex mutex_;
-  mutable std::shared_ptr<const RopeTable> rope_;
+  mutable std::array<std::shared_ptr<const RopeTable>, 4> rope_;
   mutable std::vector<std::unique_ptr<detail::Workspace>> idle_;
 };
 

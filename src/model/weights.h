@@ -14,8 +14,9 @@
 namespace drrik::detail {
 
 struct Norm {
-  std::vector<float> gamma;  // [d_model]
-  std::vector<float> beta;   // [d_model], empty for RMSNorm
+  bool defined = false;      // false: nothing is normalised
+  std::vector<float> gamma;  // [width], empty: 1
+  std::vector<float> beta;   // [width], empty: 0
 };
 
 /// y = x Wᵀ + bias.
@@ -25,8 +26,12 @@ struct Projection {
 };
 
 struct LayerWeights {
-  Norm attn_norm;
-  Norm mlp_norm;
+  Norm attn_norm;       // before the module, or with NormWiring::kPost after its add
+  Norm mlp_norm;        //
+  Norm attn_out_norm;   // of the module's output, where config.output_norms()
+  Norm mlp_out_norm;    //
+  Norm q_norm;          // [head_dim], or the whole width with QkNorm::kWhole
+  Norm k_norm;          //
   Projection qkv;       // [q_dim + 2 kv_dim, d_model]: queries, keys, values
   Projection attn_out;  // [d_model, q_dim]
   Projection up;        // [d_mlp, d_model], or the gate above it [2 d_mlp, d_model]
@@ -34,11 +39,19 @@ struct LayerWeights {
 };
 
 struct ModelWeights {
-  Tensor embedding;  // [vocab, d_model], borrowed from its file
-  Tensor positions;  // [max_positions, d_model] when learned
+  Tensor embedding;               // [vocab, embedding_width], borrowed from its file
+  Tensor positions;               // [max_positions + position_offset, d_model] when learned
+  std::vector<float> token_type;  // [d_model], that of type 0, where there are types
+  Norm embedding_norm;
+  Projection project_in;  // [d_model, embedding_width] where that differs
   std::vector<LayerWeights> layers;
-  Norm final_norm;  // with the head only
-  Weight head;      // [vocab, d_model]; undefined when left out
+
+  // With the head only.
+  Norm final_norm;
+  Projection head_dense;   // [d_model, d_model] of head_transform,
+  Norm head_norm;          //   and its norm
+  Projection project_out;  // [embedding_width, d_model] where that differs
+  Projection head;         // [vocab, embedding_width]; undefined when left out
 };
 
 /// Uniform values by name and seed.

@@ -1,6 +1,7 @@
 #pragma once
 // How the tests of this room compare what was computed with what should have been.
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -64,14 +65,23 @@ inline Reference load_reference(const std::string& name) {
   return out;
 }
 
+/// The models that tools/reference/model_reference.py made, by name, in order.
+inline std::vector<std::string> reference_models() {
+  std::vector<std::string> out;
+  for (const auto& entry : std::filesystem::directory_iterator(data_folder(""))) {
+    if (entry.is_directory()) out.push_back(entry.path().filename().string());
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 /// Every hook that the model has, in the order of the forward pass.
 inline std::vector<Hook> all_hooks(const Model& model) {
   std::vector<Hook> out;
   for (std::int64_t layer = 0; layer < model.config().n_layers; ++layer) {
     for (const std::string& name : hook_names()) {
       const Hook hook{parse_hook(name), layer};
-      if (hook.point == HookPoint::kResidMid && model.config().parallel_residual) continue;
-      out.push_back(hook);
+      if (has_hook(model.config(), hook.point)) out.push_back(hook);
     }
   }
   return out;

@@ -55,8 +55,7 @@ void expect_close(const Model& exact, const Model& rounded, const TokenBatch& ba
 }
 
 TEST(Bfloat16, StaysWithinItsBoundOnTinyModels) {
-  for (const char* name : {"llama-plain", "llama-mqa-tied", "llama-biases", "llama-bf16-sharded",
-                           "gpt2-plain", "gpt2-base", "neox-parallel", "neox-sequential"}) {
+  for (const std::string& name : test::reference_models()) {
     ModelOptions options;
     options.compute = Compute::kBF16;
     expect_close(Model::load(data_folder(name)), Model::load(data_folder(name), options),

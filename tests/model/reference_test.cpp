@@ -17,13 +17,7 @@ using test::relative_error;
 // the reference as in ours; three blocks and their non-linearities multiply that by a few.
 constexpr double kTolerance = 1e-5;
 
-const char* const kModels[] = {"llama-plain",       "llama-mqa-tied",     "llama-biases",
-                               "llama-rope-llama3", "llama-rope-linear",  "llama-rope-yarn",
-                               "llama-f16",         "llama-bf16-sharded", "gpt2-plain",
-                               "gpt2-untied",       "gpt2-base",          "neox-parallel",
-                               "neox-sequential",   "neox-tied-full"};
-
-class ReferenceModel : public testing::TestWithParam<const char*> {};
+class ReferenceModel : public testing::TestWithParam<std::string> {};
 
 std::string key_of(const Hook& hook) { return str(hook.layer, ".", hook_name(hook.point)); }
 
@@ -81,6 +75,22 @@ TEST_P(ReferenceModel, GivesEveryHookAlone) {
   }
 }
 
+// Several blocks of queries and of keys, windows that leave whole blocks out, lengths beyond what
+// the rotary frequencies were made for.
+TEST_P(ReferenceModel, GivesTheLogitsAfterALongSequence) {
+  const auto reference = load_reference(GetParam());
+  if (!reference.file.find_entry("long_ids")) return;
+  const Model model = Model::load(data_folder(GetParam()));
+  const Tensor ids = reference.file.get("long_ids");
+  TokenBatch batch;
+  batch.append(ids.data<std::int32_t>());
+  ForwardOptions options;
+  options.logits = ForwardOptions::Logits::kLast;
+  const Tensor logits = model.forward(batch, options);
+  const Tensor want = reference.file.get("long_last");
+  EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), kTolerance);
+}
+
 TEST_P(ReferenceModel, LoadsOnlyTheLayersNeeded) {
   ModelOptions options;
   options.max_layers = 1;
@@ -94,15 +104,17 @@ TEST_P(ReferenceModel, LoadsOnlyTheLayersNeeded) {
   };
   model.forward(reference.batch, forward);
   EXPECT_THROW(model.check_hook(Hook{HookPoint::kMlpOut, 1}), Error);
+  if (model.config().n_layers == 1) return;
   EXPECT_LT(model.weight_bytes_per_token(),
             Model::load(data_folder(GetParam())).weight_bytes_per_token());
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ReferenceModel, testing::ValuesIn(kModels), [](const auto& test) {
-  std::string name = test.param;
-  for (char& c : name) c = c == '-' ? '_' : c;
-  return name;
-});
+INSTANTIATE_TEST_SUITE_P(All, ReferenceModel, testing::ValuesIn(test::reference_models()),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           for (char& c : name) c = c == '-' ? '_' : c;
+                           return name;
+                         });
 
 TEST(Comparator, RefusesWhatIsWrong) {
   const std::vector<float> want = {1.0F, -2.0F, 3.0F};
@@ -134,6 +146,18 @@ TEST(Hooks, HaveModulePaths) {
   EXPECT_EQ(path("gpt2-plain", HookPoint::kResidMid), "transformer.h[1].ln_2 (input)");
   EXPECT_EQ(path("neox-parallel", HookPoint::kAttnOut), "gpt_neox.layers[1].attention");
   EXPECT_EQ(path("neox-parallel", HookPoint::kResidPost), "gpt_neox.layers[1]");
+  EXPECT_EQ(path("gemma2-plain", HookPoint::kMlpOut), "model.layers[1].mlp");
+  EXPECT_EQ(path("gemma2-plain", HookPoint::kMlpAdd), "model.layers[1].post_feedforward_layernorm");
+  EXPECT_EQ(path("gemma2-plain", HookPoint::kResidMid),
+            "model.layers[1].pre_feedforward_layernorm (input)");
+  EXPECT_EQ(path("olmo2-plain", HookPoint::kAttnAdd), "model.layers[1].post_attention_layernorm");
+  EXPECT_EQ(path("olmo2-plain", HookPoint::kResidMid), "model.layers[1].mlp (input)");
+  EXPECT_EQ(path("opt-plain", HookPoint::kMlpIn), "model.decoder.layers[1].fc1 (input)");
+  EXPECT_EQ(path("opt-plain", HookPoint::kMlpOut), "model.decoder.layers[1].fc2");
+  EXPECT_EQ(path("opt-post-norm", HookPoint::kResidMid),
+            "model.decoder.layers[1].self_attn_layer_norm (input)");
+  EXPECT_EQ(path("bloom-plain", HookPoint::kMlpOut), "transformer.h[1].mlp.dense_4h_to_h");
+  EXPECT_EQ(path("bloom-plain", HookPoint::kMlpIn), "transformer.h[1].mlp (input)");
 }
 
 }  // namespace

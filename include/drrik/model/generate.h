@@ -61,10 +61,11 @@ struct Generated {
 using TokenFunction = std::function<bool(std::int32_t id)>;
 
 /// Continues `prompt`. `hooks` and `on_hook` run in every forward pass, over the prompt's rows
-/// first and one row a token then (steering edits them there).
-/// The same model, prompt, options and thread count give the same ids. Looks at the interrupt flag
-/// between tokens. Throws Error(usage) for an empty prompt, bad options or hooks; Error(data) for
-/// an id outside the vocabulary or a prompt longer than the model's positions.
+/// first and one row a token then (steering edits them there); where a LongRoPE model grows past
+/// its original positions it runs over all rows once more, as its frequencies change for all of
+/// them. The same model, prompt, options and thread count give the same ids. Looks at the interrupt
+/// flag between tokens. Throws Error(usage) for an empty prompt, bad options or hooks; Error(data)
+/// for an id outside the vocabulary or a prompt longer than the model's positions.
 Generated generate(const Model& model, std::span<const std::int32_t> prompt,
                    const SamplingOptions& options, const TokenFunction& on_token = {},
                    const std::vector<Hook>& hooks = {}, const HookFunction& on_hook = {});

@@ -11,13 +11,17 @@
 
 namespace drrik {
 
+/// In the order of the forward pass.
 enum class HookPoint : std::uint8_t {
   kResidPre,  ///< input of the block, [n, d_model]
   kAttnOut,   ///< output of the attention module, [n, d_model]
+  kAttnAdd,   ///< attn_out after its own norm, where the architecture has one (Gemma 2 and 3, OLMo
+              ///< 2): what the residual stream takes in, [n, d_model]
   kResidMid,  ///< after the attention's residual add, [n, d_model]
   kMlpIn,     ///< input of the MLP module (after its norm), [n, d_model]
   kMlpPost,   ///< after the non-linearity (and gate), input of the down projection, [n, d_mlp]
   kMlpOut,    ///< output of the MLP module, [n, d_model]
+  kMlpAdd,    ///< mlp_out after its own norm, as attn_add, [n, d_model]
   kResidPost  ///< output of the block, [n, d_model]
 };
 

@@ -1,5 +1,5 @@
 #pragma once
-// A decoder language model: configuration, weights, forward pass with hooks.
+// A language model: configuration, weights, forward pass with hooks.
 //
 // Notation: n = rows (tokens of all packed sequences), V = vocabulary, L = layers.
 
@@ -50,6 +50,10 @@ struct ForwardOptions {
 
 class KvCache;
 
+/// Whether the architecture has the point: not resid_mid where attention and MLP stand side by
+/// side, attn_add and mlp_add only where modules' outputs have norms of their own.
+bool has_hook(const ModelConfig& config, HookPoint point);
+
 /// Immutable after load; forward() may be called from several threads with separate caches.
 ///
 /// Numbers: with Compute::kF32 everything is float32 arithmetic. With kBF16 both factors of every
@@ -70,8 +74,7 @@ class Model {
   /// "model.layers[3].mlp": the module path HuggingFace users know for this hook.
   std::string module_path(const Hook& hook) const;
   /// Throws Error(usage) when the layer does not exist (or was not loaded), naming how many there
-  /// are, or when the architecture has no such point (resid_mid where attention and MLP stand side
-  /// by side).
+  /// are, or when the architecture has no such point (has_hook()).
   void check_hook(const Hook& hook) const;
 
   /// Full forward pass over packed sequences. Returns logits float32 ([n, V], [sequences, V] or
@@ -85,7 +88,9 @@ class Model {
   /// error or a hook's exception leaves it, the cache is as long as before.
   Tensor forward(std::span<const std::int32_t> ids, KvCache& cache,
                  const ForwardOptions& options = {}) const;
-  /// Throws Error(usage) when the model takes fewer positions.
+  /// With RopeScaling::kDynamic and kLongRope, rows are rotated for the length that the sequence
+  /// has with them; what the cache holds stays as it was, as in transformers. Throws Error(usage)
+  /// when the model takes fewer positions, or is not causal.
   KvCache make_cache(std::int64_t max_positions) const;
 
   /// Bytes of weights that generating one token reads, for bandwidth figures.
