@@ -8,56 +8,21 @@
 #include "text/bpe_merge.h"
 #include "text/model.h"
 #include "text/utf8.h"
+#include "text/word_cache.h"
 
 namespace drrik::text {
 namespace {
 
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581
 
-/// Ids of words met before. Direct-mapped: a word takes the place of the one it collides with, so
-/// the size is bounded and nothing is ever allocated after the start.
-class WordCache {
- public:
-  static constexpr std::size_t kMaxBytes = 24;
-  static constexpr std::size_t kMaxIds = 9;
-
-  struct Slot {
-    std::uint8_t bytes = 0;  // 0: free
-    std::uint8_t count = 0;
-    char word[kMaxBytes + 2] = {};
-    std::int32_t ids[kMaxIds] = {};
-  };
-  static_assert(sizeof(Slot) == 64);
-
-  WordCache() : slots_(kSlots) {}
-  Slot& slot(std::string_view word) {
-    return slots_[static_cast<std::size_t>(hash_bytes(word)) & (kSlots - 1)];
-  }
-  static bool holds(const Slot& slot, std::string_view word) {
-    return slot.bytes == word.size() && std::memcmp(slot.word, word.data(), word.size()) == 0;
-  }
-  static void fill(Slot& slot, std::string_view word, const std::vector<std::int32_t>& ids) {
-    if (ids.size() > kMaxIds) return;
-    slot.bytes = static_cast<std::uint8_t>(word.size());
-    slot.count = static_cast<std::uint8_t>(ids.size());
-    std::memcpy(slot.word, word.data(), word.size());
-    std::copy(ids.begin(), ids.end(), slot.ids);
-  }
-
- private:
-  static constexpr std::size_t kSlots = std::size_t{1} << 15;
-  std::vector<Slot> slots_;
-};
-
-struct BpeWorkspace : ModelWorkspace {
-  WordCache cache;
+struct BpeWorkspace : CachedWorkspace {
   MergeBuffers merge;
   std::string symbol;
 };
 
 class Bpe : public Model {
  public:
-  explicit Bpe(const Node& node);
+  Bpe(const Node& options, const Node& data);
 
   std::unique_ptr<ModelWorkspace> make_workspace() const override {
     return std::make_unique<BpeWorkspace>();
@@ -95,17 +60,17 @@ class Bpe : public Model {
   StringTable raw_tokens_;  // tokens by the bytes they stand for; for ignore_merges only
 };
 
-Bpe::Bpe(const Node& node) {
-  unk_token_ = node.string_or("unk_token", "");
-  prefix_ = node.string_or("continuing_subword_prefix", "");
-  suffix_ = node.string_or("end_of_word_suffix", "");
-  fuse_unk_ = node.boolean_or("fuse_unk", false);
-  byte_fallback_ = node.boolean_or("byte_fallback", false);
-  ignore_merges_ = node.boolean_or("ignore_merges", false);
+Bpe::Bpe(const Node& options, const Node& data) {
+  unk_token_ = options.string_or("unk_token", "");
+  prefix_ = options.string_or("continuing_subword_prefix", "");
+  suffix_ = options.string_or("end_of_word_suffix", "");
+  fuse_unk_ = options.boolean_or("fuse_unk", false);
+  byte_fallback_ = options.boolean_or("byte_fallback", false);
+  ignore_merges_ = options.boolean_or("ignore_merges", false);
   // `dropout` is for training and left out: the same text must give the same ids.
-  vocabulary_ = Vocabulary(node.get("vocab"));
+  vocabulary_ = Vocabulary(data.get("vocab"));
   if (!unk_token_.empty()) unk_id_ = vocabulary_.find(unk_token_);
-  load_merges(node.get("merges"));
+  load_merges(data.get("merges"));
   index_characters();
 }
 
@@ -316,7 +281,7 @@ void Bpe::encode_word(std::string_view word, bool bytes, BpeWorkspace& workspace
     }
     merge_symbols(merges_, vocabulary_.ids_unique(), workspace.merge);
   }
-  if (slot != nullptr) WordCache::fill(*slot, word, ids);
+  if (slot != nullptr) WordCache::fill(*slot, word, ids.data(), ids.size());
   out.insert(out.end(), ids.begin(), ids.end());
 }
 
@@ -346,6 +311,8 @@ void Bpe::encode_bytes(std::string_view piece, ModelWorkspace& workspace,
 
 }  // namespace
 
-std::unique_ptr<Model> make_bpe(const Node& node) { return std::make_unique<Bpe>(node); }
+std::unique_ptr<Model> make_bpe(const Node& options, const Node& data) {
+  return std::make_unique<Bpe>(options, data);
+}
 
 }  // namespace drrik::text

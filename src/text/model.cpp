@@ -8,17 +8,22 @@ namespace {
 
 struct Entry {
   const char* type;
-  std::unique_ptr<Model> (*make)(const Node&);
+  std::unique_ptr<Model> (*make)(const Node& options, const Node& data);
 };
 
 constexpr Entry kModels[] = {
     {"BPE", make_bpe},
+    {"Unigram", make_unigram},
+    {"WordLevel", make_word_level},
+    {"WordPiece", make_word_piece},
 };
 
 /// Files of old have no type: the reference takes the first model whose members fit.
 std::string guess_type(const Node& node) {
   if (node.find("merges")) return "BPE";
-  if (node.find("max_input_chars_per_word")) return "WordPiece";
+  if (node.find("max_input_chars_per_word") || node.find("continuing_subword_prefix")) {
+    return "WordPiece";
+  }
   const std::optional<Node> vocab = node.find("vocab");
   if (vocab && vocab->is_array()) return "Unigram";
   return "WordLevel";
@@ -33,15 +38,15 @@ void Model::encode_bytes(std::string_view piece, ModelWorkspace& workspace,
   encode(workspace.mapped, workspace, out);
 }
 
-std::unique_ptr<Model> make_model(const Node& node) {
-  const std::string type = node.string_or("type", "");
-  const std::string wanted = type.empty() ? guess_type(node) : type;
+std::unique_ptr<Model> make_model(const Node& options, const Node& data) {
+  const std::string type = options.string_or("type", "");
+  const std::string wanted = type.empty() ? guess_type(data) : type;
   std::vector<std::string> known;
   for (const Entry& entry : kModels) {
-    if (wanted == entry.type) return entry.make(node);
+    if (wanted == entry.type) return entry.make(options, data);
     known.emplace_back(entry.type);
   }
-  node.fail(str("model type '", wanted, "' is not known; known: ", join(known)));
+  options.fail(str("model type '", wanted, "' is not known; known: ", join(known)));
 }
 
 }  // namespace drrik::text

@@ -50,10 +50,15 @@ class Model {
   std::string unk_token_;
 };
 
-/// Throws Error(data) for an unknown type, naming the known ones.
-std::unique_ptr<Model> make_model(const Node& node);
+/// The model of `data` with the type and the flags of `options`, which is the same object unless
+/// something else than the file says how it is run. Throws Error(data) for an unknown type, naming
+/// the known ones.
+std::unique_ptr<Model> make_model(const Node& options, const Node& data);
 
 // The models.
-std::unique_ptr<Model> make_bpe(const Node& node);
+std::unique_ptr<Model> make_bpe(const Node& options, const Node& data);
+std::unique_ptr<Model> make_unigram(const Node& options, const Node& data);
+std::unique_ptr<Model> make_word_level(const Node& options, const Node& data);
+std::unique_ptr<Model> make_word_piece(const Node& options, const Node& data);
 
 }  // namespace drrik::text

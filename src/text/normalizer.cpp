@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "drrik/base/error.h"
+#include "text/precompiled.h"
 #include "text/regex.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
@@ -260,6 +261,10 @@ constexpr Entry kNormalizers[] = {
     {"NFKC", make_form<NormalForm::kNfkc>},
     {"NFKD", make_form<NormalForm::kNfkd>},
     {"Nmt", make_function<nmt>},
+    {"Precompiled",
+     [](const Node& node, int) {
+       return make_precompiled(decode_base64(node.get("precompiled_charsmap").string()));
+     }},
     {"Prepend", make<Prepend>},
     {"Replace", make<Replace>},
     {"Sequence",

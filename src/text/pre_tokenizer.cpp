@@ -276,6 +276,28 @@ void apply_fixed_length(const Step& step, PreText& work) {
   });
 }
 
+/// A piece for every stretch of one script. What comes before the first character of a script
+/// belongs to none and is dropped, as the reference does.
+void apply_scripts(const Step&, PreText& work) {
+  work.next_pieces.clear();
+  for (const Piece& piece : work.pieces) {
+    std::uint32_t last = 0;
+    std::size_t begin = piece.end;
+    for (std::size_t at = piece.begin; at < piece.end;) {
+      std::size_t length = 0;
+      const std::uint32_t now = unicode::script(decode_char(work.text.data() + at, length));
+      if (now != 0 && now != last) {
+        if (last != 0) keep(piece, begin, at, work.next_pieces);
+        begin = at;
+        last = now;
+      }
+      at += length;
+    }
+    if (last != 0) keep(piece, begin, piece.end, work.next_pieces);
+  }
+  work.pieces.swap(work.next_pieces);
+}
+
 SplitBehavior parse_behavior(const Node& node) {
   static constexpr std::pair<std::string_view, SplitBehavior> kNames[] = {
       {"Removed", SplitBehavior::kRemoved},
@@ -378,6 +400,7 @@ constexpr Entry kPreTokenizers[] = {
     {"Metaspace", parse_metaspace},
     {"Punctuation", parse_punctuation},
     {"Split", parse_split},
+    {"UnicodeScripts", parse_plain<apply_scripts>},
     {"Whitespace", parse_plain<apply_whitespace>},
     {"WhitespaceSplit", parse_plain<apply_whitespace_split>},
 };

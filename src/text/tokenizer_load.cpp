@@ -52,7 +52,7 @@ Tokenizer::Impl::Impl(const Node& root) {
   if (version != "1.0") throw_data("version: '", version, "', only 1.0 is known");
   if (const auto node = root.find("normalizer")) normalizer = text::make_normalizer(*node);
   if (const auto node = root.find("pre_tokenizer")) pre_tokenizer = text::PreTokenizer(*node);
-  model = text::make_model(root.get("model"));
+  model = text::make_model(root.get("model"), root.get("model"));
   if (const auto node = root.find("post_processor")) {
     post = text::make_post_processor(*node);
     has_post_processor = true;

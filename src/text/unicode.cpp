@@ -66,6 +66,13 @@ std::uint32_t category_mask(std::string_view name) {
   return mask;
 }
 
+std::uint32_t script(std::uint32_t code) {
+  const auto* run = std::upper_bound(
+      std::begin(kScriptRuns), std::end(kScriptRuns), code,
+      [](std::uint32_t value, const ScriptRun& candidate) { return value < candidate.first; });
+  return run == std::begin(kScriptRuns) ? 0 : (run - 1)->script;
+}
+
 void append_lower(std::uint32_t code, std::string& out) {
   if (code < 0x80) {
     out.push_back(static_cast<char>(code >= 'A' && code <= 'Z' ? code + 32 : code));

@@ -42,6 +42,9 @@ std::string_view short_category(std::string_view name);
 /// Bits of a property name as split patterns write it (L, Lu, N, ...); 0 for an unknown one.
 std::uint32_t category_mask(std::string_view name);
 
+/// The script, as the UnicodeScripts pre-tokenizer tells them apart; 0 goes with every script.
+std::uint32_t script(std::uint32_t code);
+
 /// Appends the lower case (only U+0130 has more than one character).
 void append_lower(std::uint32_t code, std::string& out);
 

@@ -119,6 +119,22 @@ Vocabulary::Vocabulary(const Node& object) {
     }
     entry = token;
   }
+  size_ = table_.size();
+}
+
+Vocabulary::Vocabulary(const std::vector<std::string_view>& tokens) : size_(tokens.size()) {
+  std::size_t bytes = 1;  // so that an empty token has an address too
+  for (const std::string_view token : tokens) bytes += token.size();
+  arena_.resize(bytes);
+  tokens_.reserve(tokens.size());
+  table_ = StringTable(tokens.size());
+  char* to = arena_.data();
+  for (const std::string_view token : tokens) {
+    if (!token.empty()) std::memcpy(to, token.data(), token.size());
+    tokens_.emplace_back(to, token.size());
+    table_.put(tokens_.back(), static_cast<std::int32_t>(tokens_.size() - 1));
+    to += token.size();
+  }
 }
 
 std::string_view Vocabulary::token(std::int32_t id) const {

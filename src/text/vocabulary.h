@@ -28,6 +28,13 @@ class StringTable {
     __builtin_prefetch(slots_.data() + (static_cast<std::size_t>(hash) & (slots_.size() - 1)));
   }
   std::size_t size() const { return size_; }
+  /// Calls f(key, value) for every key, in no particular order.
+  template <typename F>
+  void for_each(F f) const {
+    for (const Slot& slot : slots_) {
+      if (slot.value >= 0) f(std::string_view(slot.data, slot.length), slot.value);
+    }
+  }
 
  private:
   struct Slot {
@@ -48,6 +55,8 @@ class Vocabulary {
   /// From {"token": id}. Throws Error(data) for ids that are negative, huge or far beyond the
   /// number of entries (a table by id is kept).
   explicit Vocabulary(const Node& object);
+  /// Ids are positions; of a token that stands twice the last one is found.
+  explicit Vocabulary(const std::vector<std::string_view>& tokens);
   Vocabulary(Vocabulary&&) noexcept = default;
   Vocabulary& operator=(Vocabulary&&) noexcept = default;
   Vocabulary(const Vocabulary&) = delete;
@@ -58,8 +67,14 @@ class Vocabulary {
   /// "" when the id is free; has() tells that from an empty token.
   std::string_view token(std::int32_t id) const;
   bool has(std::int32_t id) const;
-  /// Number of different tokens.
-  std::size_t size() const { return table_.size(); }
+  /// Number of entries, from which the ids of added tokens go on: different tokens of an object,
+  /// all of a list.
+  std::size_t size() const { return size_; }
+  /// Calls f(token, id) for every token, in no particular order.
+  template <typename F>
+  void for_each(F f) const {
+    table_.for_each(f);
+  }
   /// Largest id + 1.
   std::int32_t id_end() const { return static_cast<std::int32_t>(tokens_.size()); }
   /// No two tokens share an id.
@@ -69,6 +84,7 @@ class Vocabulary {
   std::vector<char> arena_;
   std::vector<std::string_view> tokens_;  // into arena_; data() == nullptr: free
   StringTable table_;
+  std::size_t size_ = 0;
   bool unique_ = true;
 };
 

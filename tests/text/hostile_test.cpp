@@ -85,7 +85,7 @@ TEST(Hostile, WrongMembersAreNamed) {
        {{"type", "Replace"}, {"pattern", {{"Regex", "("}}}, {"content", ""}},
        "split pattern '('"},
       {"/pre_tokenizer", {{"type", "Split"}}, "'behavior' is missing"},
-      {"/pre_tokenizer", {{"type", "UnicodeScripts"}}, "known: BertPreTokenizer"},
+      {"/pre_tokenizer", {{"type", "UnicodeScript"}}, "known: BertPreTokenizer"},
       {"/pre_tokenizer", {{"type", "FixedLength"}, {"length", 0}}, "at least 1"},
       {"/pre_tokenizer", {{"type", "Metaspace"}, {"replacement", "ab"}}, "one character"},
       {"/pre_tokenizer",

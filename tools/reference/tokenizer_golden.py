@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/data/text: three small tokenizers trained on the text below, and golden.json, what the
+"""Writes tests/data/text: small tokenizers trained on the text below, and golden.json, what the
 `tokenizers` package makes of nasty strings with them and with a probe model.
 
 The probe's vocabulary is the 256 byte-fallback tokens, with a continuing-subword prefix: its ids spell
@@ -9,12 +9,15 @@ every normalizer and pre-tokenizer shows its whole result.
     pip install tokenizers==0.23.3
     python3 tools/reference/tokenizer_golden.py tests/data/text
 """
+import base64
 import json
 import os
 import sys
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import AddedToken, trainers
+
+from tokenizer_charsmap import charsmap
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
           r"|\s*[\r\n]+|\s+(?!\S)|\s+")
@@ -130,6 +133,54 @@ def metaspace():
     return tokenizer
 
 
+def wordpiece():
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=20))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.train_from_iterator([CORPUS], trainers.WordPieceTrainer(
+        vocab_size=300, limit_alphabet=60, show_progress=False,
+        special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]))
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[
+            (token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")])
+    return tokenizer
+
+
+# Keys of one and of two characters, one that is a prefix of another, and replacements of every kind.
+CHARSMAP = charsmap({k.encode(): v.encode() for k, v in {
+    "\ufb01": "fi", "\u00e9": "E", "e\u0301": "\u00e9", "\uff21": "A", "\u00a0": " ", "\u3000": " ", "\u200b": "", "\n": " ", "\t": " ",
+    "\r\n": "\r", "\u00bd": "1\u20442", "\u0130": "i\u0307", "\u304b\u3099": "\u304c", "\u304b": "ka", "\u2167": "VIII", "Z": "",
+    "\u00e8": "\u00e8\u00e8", "\U0001f642": ":)", "\x01": "", "\u0301": "'", "\u0308": "", "\u2581": " "}.items()})
+# Rewrites every cluster of less than six bytes, and every character of longer ones, as one X.
+CLUSTERS = charsmap({bytes([b]): b"X" for b in range(1, 256)})
+
+
+def precompiled(blob):
+    return t("Precompiled", precompiled_charsmap=base64.b64encode(blob).decode())
+
+
+def unigram():
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Precompiled(CHARSMAP), normalizers.Strip(False, True),
+                                                 normalizers.Replace(Regex(" {2,}"), "\u2581")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.train_from_iterator([CORPUS], trainers.UnigramTrainer(
+        vocab_size=220, show_progress=False, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>"))
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", pair="$A </s> $B </s>",
+                                                             special_tokens=[("</s>", 1)])
+    return tokenizer
+
+
+def wordlevel():
+    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.UnicodeScripts(), pre_tokenizers.Whitespace()])
+    tokenizer.train_from_iterator([CORPUS], trainers.WordLevelTrainer(show_progress=False, special_tokens=["[UNK]", "[PAD]"]))
+    return tokenizer
+
+
 def probe(**members):
     base = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
             "pre_tokenizer": None, "post_processor": None, "decoder": None,
@@ -159,6 +210,16 @@ def added(*tokens):
     return out
 
 
+WORDPIECE = {"unk_token": "u", "continuing_subword_prefix": "#", "max_input_chars_per_word": 30,
+             "vocab": {token: i for i, token in enumerate(
+                 ["u", "a", "the", "#s", "#a", "b", "#b", "#ab", "ab", "#", "wor", "#d", "#dy", "day", "#bab", "\u3042", "#\u3042"])}}
+# Ties (ab = a + b), a token that stands twice, one that costs more than being unknown, scores that the package's
+# JSON reader rounds, tokens of several words, the text of the unknown token.
+UNIGRAM = {"unk_id": 0, "vocab": [["<unk>", 0.0], ["a", -2.0122928619384766], ["b", -3.9598512649536133], ["ab", -5.97214412689209],
+                                  ["th", -7.4370903968811035], ["e", -3.1], ["the", -8.2], ["\u2581", -2.5], ["\u2581the", -9.1],
+                                  ["e\u2581k", -4.3], [" ", -1.7], ["e", -3.3], ["\u3042\u3042", -5.1], ["\u3042", -2.55], ["x", -40.0],
+                                  ["wor", -6.01], ["d", -4.4], ["or", -3.2], ["word", -9.61], ["w", -5.0], ["r", -4.05], ["o", -1e-7],
+                                  ["ababab", -17.91643238067627], ["\u00e9", -1.0]]}
 BERT = dict(clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=True)
 VARIANTS = {
     **{name: {"normalizer": t(name)} for name in
@@ -243,12 +304,30 @@ VARIANTS = {
     "roberta": {"post_processor": t("RobertaProcessing", sep=["x", 7], cls=["y", 8], trim_offsets=True,
                                     add_prefix_space=False)},
     "bert": {"post_processor": t("BertProcessing", sep=["x", 7], cls=["y", 8])},
+    "Precompiled": {"normalizer": precompiled(CHARSMAP)}, "clusters": {"normalizer": precompiled(CLUSTERS)},
+    "Precompiled, metaspace first": {"normalizer": precompiled(CHARSMAP),
+                                     "pre_tokenizer": t("Metaspace", replacement="\u2581", prepend_scheme="first", split=True)},
+    "UnicodeScripts": {"pre_tokenizer": t("UnicodeScripts")},
+    "WhitespaceSplit, UnicodeScripts": {"pre_tokenizer": t("Sequence", pretokenizers=[t("WhitespaceSplit"), t("UnicodeScripts")])},
+    "dropout": {"model": {"type": "BPE", "dropout": None, "unk_token": "u", "vocab": {"u": 0, "a": 1, "b": 2, "ab": 3},
+                          "merges": ["a b"]}},
+    # Models without a type, recognised by their members.
+    "untyped BPE": {"model": {"vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}},
+    "untyped WordPiece": {"model": WORDPIECE, "pre_tokenizer": t("WhitespaceSplit")},
+    "untyped WordLevel": {"model": {"unk_token": "u", "vocab": {"u": 0, "a": 1, "the": 2, "word": 3}},
+                          "pre_tokenizer": t("WhitespaceSplit")},
+    "untyped Unigram": {"model": UNIGRAM},
+    "Unigram, bytes": {"model": {**UNIGRAM, "type": "Unigram", "byte_fallback": True, "vocab": UNIGRAM["vocab"] + [
+        [f"<0x{b:02X}>", -20.0] for b in range(256)]}},
+    "Unigram, words": {"model": {"type": "Unigram", **UNIGRAM},
+                       "pre_tokenizer": t("Metaspace", replacement="\u2581", prepend_scheme="always", split=True)},
+    "Unigram, scripts": {"model": {"type": "Unigram", **UNIGRAM}, "pre_tokenizer": t("UnicodeScripts")},
 }
 # Normalizers and pre-tokenizers that go by character classes are also run over the sweep.
 SWEPT = ("NFC NFD NFKC NFKD Lowercase StripAccents Nmt Bert Whitespace WhitespaceSplit BertPreTokenizer Tekken DeepSeek "
          "words spaces digits").split() + ["Bert cased", "Punctuation Isolated", "Digits True", "GPT-2", "Llama 3", "posix",
                                            "GPT-2 by regex", "Llama 3 by regex", "not letters", "all classes", "caseless",
-                                           "Strip True True", "categories", "not in class", "word classes", "not word or a"]
+                                           "Strip True True", "Precompiled", "clusters", "UnicodeScripts", "categories", "not in class", "word classes", "not word or a"]
 
 DECODERS = {
     "none": None,
@@ -274,7 +353,8 @@ DECODE_TOKENS = ["\u2581Hello", "\u2581", "world", "##ly", "n't", ".", "!", ",",
 def main(folder):
     os.makedirs(folder, exist_ok=True)
     golden = {"strings": STRINGS, "tokenizers": [], "variants": [], "probe": probe(), "decode": {}}
-    for name, make in (("bytes_gpt2", gpt2), ("bytes_llama3", llama3), ("metaspace", metaspace)):
+    for name, make in (("bytes_gpt2", gpt2), ("bytes_llama3", llama3), ("metaspace", metaspace),
+                       ("wordpiece", wordpiece), ("unigram", unigram), ("wordlevel", wordlevel)):
         path = os.path.join(folder, name + ".tokenizer.json")
         make().save(path, pretty=False)
         tokenizer = Tokenizer.from_file(path)
