@@ -7,7 +7,7 @@
 #include <string>
 #include <string_view>
 
-#include "drrik/config/secret.h"
+#include "drrik/base/secret.h"
 
 namespace drrik {
 
