@@ -36,7 +36,7 @@ std::string human(double value) {
 }
 
 std::string duration(double seconds) {
-  const auto total = static_cast<std::int64_t>(std::min(seconds, 8.64e7) + 0.5);
+  const auto total = std::llround(std::min(seconds, 8.64e7));
   char text[32];
   if (total >= 3600) {
     std::snprintf(text, sizeof text, "%ld:%02ld:%02ld", static_cast<long>(total / 3600),

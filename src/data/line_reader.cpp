@@ -17,12 +17,15 @@ LineReader::LineReader(std::unique_ptr<ByteStream> stream, Newlines newlines, st
   buffer_.resize(kFirstBuffer + kPadding);
 }
 
+// In the same words wherever the stream's pieces end.
+void LineReader::refuse_long_line() const {
+  throw_data("line ", line_number_ + 1, " has more than ", max_bytes_, " bytes");
+}
+
 bool LineReader::refill() {
   if (at_end_) return false;
   const std::size_t kept = end_ - begin_;
-  if (kept > max_bytes_) {
-    throw_data("line ", line_number_ + 1, " has more than ", max_bytes_, " bytes");
-  }
+  if (kept > max_bytes_ + 1) refuse_long_line();  // the one more may be the \r of a \r\n
   if (begin_ > 0) {
     std::memmove(buffer_.data(), buffer_.data() + begin_, kept);
     scanned_ -= begin_;
@@ -82,9 +85,7 @@ bool LineReader::next(std::string_view& line) {
     if (begin_ == end_) return false;
     length = end_ - begin_;
   }
-  if (length > max_bytes_) {
-    throw_data("line ", line_number_ + 1, " has ", length, " bytes, wanted at most ", max_bytes_);
-  }
+  if (length > max_bytes_) refuse_long_line();
   line = {buffer_.data() + begin_, length};
   begin_ += length + ending;
   if (newline_ != kNone && newline_ < begin_) newline_ = kNone;

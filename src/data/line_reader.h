@@ -33,6 +33,7 @@ class LineReader {
 
  private:
   static constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  [[noreturn]] void refuse_long_line() const;
   bool refill();
   std::size_t find_end(std::size_t& length);
 

@@ -59,7 +59,7 @@ std::unique_ptr<ReluSae> load_relu_sae(const fs::path& path, SaeRecord* record) 
     throw_data(path.string(), ": a '", loaded.sae->architecture(), "' autoencoder, wanted relu");
   }
   if (record != nullptr) *record = std::move(loaded.record);
-  loaded.sae.release();
+  (void)loaded.sae.release();  // it is relu
   return std::unique_ptr<ReluSae>(relu);
 }
 

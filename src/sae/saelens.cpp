@@ -106,6 +106,7 @@ void refuse_nonfinite(const char* name, const Tensor& tensor) {
 
 std::vector<std::string> sae_architectures() {
   std::vector<std::string> names;
+  names.reserve(std::size(kReaders));
   for (const Reader& reader : kReaders) names.emplace_back(reader.name);
   return names;
 }

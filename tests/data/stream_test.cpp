@@ -122,6 +122,19 @@ TEST(LineReader, HoldsLongLinesUpToItsBound) {
                     [&] { lines_of("y\n" + big + "\n", Newlines::kUniversal, 1 << 20, 1 << 20); });
 }
 
+// Found by fuzzing: neither the bound nor its message may depend on where the stream's pieces end.
+TEST(LineReader, BoundsLinesAlikeInEveryPiece) {
+  for (const auto newlines : {Newlines::kUnix, Newlines::kUniversal}) {
+    for (const std::size_t most : {1, 3, 1 << 20}) {
+      EXPECT_EQ(lines_of("1234567890\r\nx\n", newlines, most, 10), (Texts{"1234567890", "x"}));
+      for (const char* end : {"", "\n", "\r\n"}) {
+        expect_data_error("line 2 has more than 10 bytes",
+                          [&] { lines_of(str("x\n12345678901", end), newlines, most, 10); });
+      }
+    }
+  }
+}
+
 TEST(Text, SamplesByLineParagraphAndDocument) {
   const std::string file = "one\n\n  \ntwo \nthree\n\n\n\nfour";
   RowOptions options;

@@ -125,7 +125,8 @@ class Tensor {
 
 template <typename T>
 Tensor Tensor::from(std::span<const T> values, std::vector<std::int64_t> shape) {
-  Tensor out = uninitialized(dtype_of<T>(), std::move(shape));
+  const DType dtype = dtype_of<T>();
+  Tensor out = uninitialized(dtype, std::move(shape));
   auto to = out.mutable_data<T>();
   if (to.size() != values.size()) {
     throw_data("tensor of shape ", shape_string(out.shape()), ": got ", values.size(), " values");
