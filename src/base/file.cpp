@@ -1,6 +1,7 @@
 #include "drrik/base/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <system_error>
 
 #include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
 
 namespace drrik {
 namespace {
@@ -23,11 +25,21 @@ constexpr int kMaxLinks = 40;  // as Linux
 std::string reason() { return std::error_code(errno, std::generic_category()).message(); }
 
 UniqueFd open_for_reading(const std::filesystem::path& path, struct stat& status) {
-  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // Not to wait: opening a pipe that nobody writes to would never return.
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (fd.get() < 0) throw_io("cannot open '", path.string(), "': ", reason());
   if (fstat(fd.get(), &status) != 0) throw_io("cannot stat '", path.string(), "': ", reason());
   if (S_ISDIR(status.st_mode)) throw_io("'", path.string(), "' is a folder, wanted a file");
   return fd;
+}
+
+// Until a pipe's writer or a terminal's user gives something; a signal ends the wait.
+void wait_readable(int fd, const std::filesystem::path& path) {
+  pollfd poll{fd, POLLIN, 0};
+  while (::poll(&poll, 1, -1) < 0) {
+    if (errno != EINTR) throw_io("cannot read '", path.string(), "': ", reason());
+    check_interrupt(str("waiting for '", path.string(), "'").c_str());
+  }
 }
 
 void write_all(int fd, const std::byte* data, std::size_t size, std::int64_t offset,
@@ -113,6 +125,16 @@ void MappedFile::drop(std::size_t offset, std::size_t length) const {
   if (begin < end) madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_DONTNEED);
 }
 
+void MappedFile::prefetch(std::size_t offset, std::size_t length) const {
+  if (data_ == nullptr || offset >= size_) return;
+  length = std::min(length, size_ - offset);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t begin = offset / page * page;
+  if (length > 0) {
+    madvise(const_cast<std::byte*>(data_) + begin, offset + length - begin, MADV_WILLNEED);
+  }
+}
+
 std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes) {
   struct stat status {};
   const UniqueFd fd = open_for_reading(path, status);
@@ -127,9 +149,18 @@ std::string read_file(const std::filesystem::path& path, std::uint64_t max_bytes
   char buffer[1 << 16];
   for (;;) {
     const ssize_t n = ::read(fd.get(), buffer, sizeof buffer);
-    if (n == 0) return text;
+    if (n == 0) {
+      if (S_ISFIFO(status.st_mode) && text.empty()) {
+        throw_io("'", path.string(), "' is a pipe that nobody writes to");
+      }
+      return text;
+    }
     if (n < 0) {
       if (errno == EINTR) continue;
+      if (errno == EAGAIN) {
+        wait_readable(fd.get(), path);
+        continue;
+      }
       throw_io("cannot read '", path.string(), "': ", reason());
     }
     text.append(buffer, static_cast<std::size_t>(n));

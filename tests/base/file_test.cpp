@@ -229,6 +229,28 @@ TEST_F(Files, MissingFileNamesThePath) {
   EXPECT_THROW(read_file(folder_), Error);
 }
 
+TEST_F(Files, PipesWithoutAWriterAreRefusedAndDoNotHang) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  expect_io("not a regular file", [&] { MappedFile::open(pipe); });
+  expect_io("a pipe that nobody writes to", [&] { read_file(pipe); });
+}
+
+TEST_F(Files, PipesAreReadToTheirEndHoweverSlowTheWriter) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  // Open on both ends before the reader comes, so that it finds a writer that has yet to write.
+  const int keep = ::open(pipe.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_GE(keep, 0);
+  std::thread writer([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    EXPECT_EQ(::write(keep, "slow", 4), 4);
+    ::close(keep);
+  });
+  EXPECT_EQ(read_file(pipe), "slow");
+  writer.join();
+}
+
 TEST_F(Files, ReadRefusesMoreThanAsked) {
   write_file_atomic(folder_ / "a", std::string(100, 'x'));
   EXPECT_THROW(read_file(folder_ / "a", 99), Error);

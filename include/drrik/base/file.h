@@ -43,8 +43,8 @@ class UniqueFd {
 /// A read-only private mapping of a whole file. Immutable, so safe to share between threads.
 class MappedFile {
  public:
-  /// Throws Error(io) naming the path when it cannot be opened or mapped. An empty file maps to an
-  /// empty span.
+  /// Throws Error(io) naming the path when it cannot be opened or mapped, or is no regular file. An
+  /// empty file maps to an empty span.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -55,6 +55,8 @@ class MappedFile {
   /// Tells the kernel that these bytes are not needed again soon, so that they stop counting
   /// against the process (they are read again from the file when touched).
   void drop(std::size_t offset, std::size_t length) const;
+  /// Has the kernel begin to read these bytes, without waiting for them.
+  void prefetch(std::size_t offset, std::size_t length) const;
 
  private:
   MappedFile() = default;
@@ -63,7 +65,8 @@ class MappedFile {
   std::size_t size_ = 0;
 };
 
-/// The whole file. Throws Error(io), also when it is larger than `max_bytes`.
+/// The whole file. Throws Error(io), also when it is larger than `max_bytes` or a pipe that nobody
+/// writes to (with a writer it is read to its end); Error(interrupted) while waiting for a pipe.
 std::string read_file(const std::filesystem::path& path,
                       std::uint64_t max_bytes = std::uint64_t{1} << 32);
 
