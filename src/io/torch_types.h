@@ -14,7 +14,7 @@ struct TorchType {
   DType dtype;
 };
 
-inline constexpr std::array<TorchType, 15> kTorchTypes = {
+inline constexpr std::array<TorchType, 18> kTorchTypes = {
     {{"FloatStorage", "float32", DType::kF32},
      {"HalfStorage", "float16", DType::kF16},
      {"BFloat16Storage", "bfloat16", DType::kBF16},
@@ -29,6 +29,9 @@ inline constexpr std::array<TorchType, 15> kTorchTypes = {
      {"", "uint64", DType::kU64},
      {"BoolStorage", "bool", DType::kBool},
      {"", "float8_e4m3fn", DType::kF8E4M3},
-     {"", "float8_e5m2", DType::kF8E5M2}}};
+     {"", "float8_e5m2", DType::kF8E5M2},
+     {"", "float8_e4m3fnuz", DType::kF8E4M3Fnuz},
+     {"", "float8_e5m2fnuz", DType::kF8E5M2Fnuz},
+     {"", "float8_e8m0fnu", DType::kF8E8M0}}};
 
 }  // namespace drrik

@@ -12,7 +12,7 @@ struct Row {
   std::size_t size;
 };
 
-constexpr std::array<Row, 15> kTable = {{{DType::kF32, "float32", 4},
+constexpr std::array<Row, 18> kTable = {{{DType::kF32, "float32", 4},
                                          {DType::kF16, "float16", 2},
                                          {DType::kBF16, "bfloat16", 2},
                                          {DType::kF64, "float64", 8},
@@ -26,7 +26,10 @@ constexpr std::array<Row, 15> kTable = {{{DType::kF32, "float32", 4},
                                          {DType::kU64, "uint64", 8},
                                          {DType::kBool, "bool", 1},
                                          {DType::kF8E4M3, "float8_e4m3fn", 1},
-                                         {DType::kF8E5M2, "float8_e5m2", 1}}};
+                                         {DType::kF8E5M2, "float8_e5m2", 1},
+                                         {DType::kF8E4M3Fnuz, "float8_e4m3fnuz", 1},
+                                         {DType::kF8E5M2Fnuz, "float8_e5m2fnuz", 1},
+                                         {DType::kF8E8M0, "float8_e8m0fnu", 1}}};
 
 constexpr std::array<std::pair<std::string_view, DType>, 8> kAliases = {{{"fp32", DType::kF32},
                                                                          {"f32", DType::kF32},
@@ -86,8 +89,8 @@ std::optional<DType> find_dtype(std::string_view name) {
   return std::nullopt;
 }
 
-bool is_floating(DType dtype) {
-  return dtype <= DType::kF64 || dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2;
-}
+bool is_floating(DType dtype) { return dtype <= DType::kF64 || is_float8(dtype); }
+
+bool is_float8(DType dtype) { return dtype >= DType::kF8E4M3 && dtype <= DType::kF8E8M0; }
 
 }  // namespace drrik

@@ -1,5 +1,6 @@
 #include "drrik/tensor/tensor.h"
 
+#include <array>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -20,24 +21,61 @@ void widen(const std::byte* from, std::int64_t count, float* out) {
   }
 }
 
-// OCP 8-bit floats (Micikevicius et al., arXiv:2209.05433).
-float float_from_f8(std::uint8_t bits, DType dtype) {
-  const bool e4m3 = dtype == DType::kF8E4M3;
-  const int mantissa_bits = e4m3 ? 3 : 2;
-  const int bias = e4m3 ? 7 : 15;
-  const int exponent = (bits & 0x7F) >> mantissa_bits;
-  const int mantissa = bits & ((1 << mantissa_bits) - 1);
-  const float sign = (bits & 0x80) != 0 ? -1.0F : 1.0F;
-  if (e4m3 && (bits & 0x7F) == 0x7F) return std::numeric_limits<float>::quiet_NaN();
-  if (!e4m3 && exponent == 31) {
-    return mantissa == 0 ? sign * std::numeric_limits<float>::infinity()
-                         : std::numeric_limits<float>::quiet_NaN();
+// What tells the 8-bit floats with sign, exponent and mantissa apart.
+struct Float8 {
+  int mantissa_bits;
+  int bias;
+  bool infinities;  ///< The highest exponent holds infinity and NaNs, as IEEE's do.
+  bool fnuz;        ///< 0x80 is the one NaN.
+};
+
+Float8 float8_of(DType dtype) {
+  switch (dtype) {
+    case DType::kF8E4M3:
+      return {3, 7, false, false};
+    case DType::kF8E4M3Fnuz:
+      return {3, 8, false, true};
+    case DType::kF8E5M2Fnuz:
+      return {2, 16, false, true};
+    default:
+      return {2, 15, true, false};
   }
-  if (exponent == 0) {
-    return sign * std::ldexp(static_cast<float>(mantissa), 1 - bias - mantissa_bits);
+}
+
+float float_from_f8(unsigned bits, DType dtype) {
+  constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+  if (dtype == DType::kF8E8M0) {
+    return bits == 0xFF ? kNaN : std::ldexp(1.0F, static_cast<int>(bits) - 127);
   }
-  return sign * std::ldexp(static_cast<float>(mantissa + (1 << mantissa_bits)),
-                           exponent - bias - mantissa_bits);
+  const Float8 type = float8_of(dtype);
+  const float sign = (bits & 0x80U) != 0 ? -1.0F : 1.0F;
+  const int exponent = static_cast<int>(bits & 0x7FU) >> type.mantissa_bits;
+  const int mantissa = static_cast<int>(bits) & ((1 << type.mantissa_bits) - 1);
+  if (type.fnuz ? bits == 0x80U : !type.infinities && (bits & 0x7FU) == 0x7FU) return kNaN;
+  if (type.infinities && exponent == 31) {
+    return mantissa == 0 ? sign * std::numeric_limits<float>::infinity() : kNaN;
+  }
+  const int lowest = 1 - type.bias - type.mantissa_bits;  // of a subnormal's last bit
+  if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), lowest);
+  return sign * std::ldexp(static_cast<float>(mantissa + (1 << type.mantissa_bits)),
+                           lowest + exponent - 1);
+}
+
+using Float8Table = std::array<float, 256>;
+
+// All values of an 8-bit type: a look-up is what converting one costs.
+const Float8Table& float8_table(DType dtype) {
+  static const auto tables = [] {
+    constexpr auto kFirst = static_cast<std::size_t>(DType::kF8E4M3);
+    std::array<Float8Table, 5> out;
+    for (std::size_t t = 0; t < out.size(); ++t) {
+      for (unsigned bits = 0; bits < 256; ++bits) {
+        out[t][bits] = float_from_f8(bits, static_cast<DType>(kFirst + t));
+      }
+    }
+    return out;
+  }();
+  return tables[static_cast<std::size_t>(dtype) - static_cast<std::size_t>(DType::kF8E4M3)];
 }
 
 }  // namespace
@@ -122,6 +160,19 @@ Tensor Tensor::borrow(std::shared_ptr<const MappedFile> file, std::size_t offset
   return out;
 }
 
+Tensor Tensor::share(std::shared_ptr<const Tensor> tensor) {
+  if (tensor->file_) {
+    return borrow(tensor->file_, tensor->file_offset_, tensor->dtype_, tensor->shape_);
+  }
+  Tensor out;
+  out.dtype_ = tensor->dtype_;
+  out.shape_ = tensor->shape_;
+  out.elements_ = tensor->elements_;
+  out.data_ = tensor->data_;
+  out.owner_ = std::move(tensor);
+  return out;
+}
+
 Tensor Tensor::clone() const {
   Tensor out = uninitialized(dtype_, shape_);
   if (bytes() > 0) std::memcpy(out.buffer_.data(), data_, bytes());
@@ -150,6 +201,10 @@ void Tensor::drop_pages() const {
   if (file_) file_->drop(file_offset_, bytes());
 }
 
+void Tensor::prefetch() const {
+  if (file_) file_->prefetch(file_offset_, bytes());
+}
+
 void Tensor::expect(DType dtype) const {
   if (dtype != dtype_) {
     throw_data("tensor ", shape_string(shape_), ": dtype ", dtype_name(dtype_), ", wanted ",
@@ -158,7 +213,7 @@ void Tensor::expect(DType dtype) const {
 }
 
 void Tensor::expect_writable() const {
-  if (file_) throw_data("tensor ", shape_string(shape_), " lies in a read-only file");
+  if (borrowed()) throw_data("tensor ", shape_string(shape_), " is only borrowed, not to write to");
 }
 
 void Tensor::expect_matrix() const {
@@ -199,10 +254,15 @@ void convert_to_float(const std::byte* from, DType dtype, std::int64_t count, fl
       return widen<std::uint8_t>(from, count, out);
     case DType::kF8E4M3:
     case DType::kF8E5M2:
+    case DType::kF8E4M3Fnuz:
+    case DType::kF8E5M2Fnuz:
+    case DType::kF8E8M0: {
+      const Float8Table& table = float8_table(dtype);
       for (std::int64_t i = 0; i < count; ++i) {
-        out[i] = float_from_f8(std::to_integer<std::uint8_t>(from[i]), dtype);
+        out[i] = table[std::to_integer<std::size_t>(from[i])];
       }
       return;
+    }
   }
 }
 

@@ -123,6 +123,10 @@ inline Tensor counted(DType dtype, std::vector<std::int64_t> shape, int start = 
       case DType::kBool:
         put(static_cast<std::uint8_t>(start + i != 0));
         break;
+      case DType::kF8E4M3Fnuz:
+      case DType::kF8E5M2Fnuz:
+      case DType::kF8E8M0:
+        throw_usage("counted() has no ", dtype_name(dtype));
       case DType::kF8E4M3:
       case DType::kF8E5M2: {
         // Exact for 0 to 16: sign 0, exponent of the leading bit, the bits below it.

@@ -45,7 +45,7 @@ TEST(BF16, RoundsToNearestEvenAndKeepsSpecials) {
 }
 
 TEST(DType, NamesGoBothWays) {
-  for (int i = 0; i <= static_cast<int>(DType::kF8E5M2); ++i) {
+  for (int i = 0; i <= static_cast<int>(DType::kF8E8M0); ++i) {
     const auto dtype = static_cast<DType>(i);
     EXPECT_EQ(find_dtype(dtype_name(dtype)), dtype);
     EXPECT_GT(dtype_size(dtype), 0U);

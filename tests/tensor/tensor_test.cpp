@@ -67,6 +67,20 @@ TEST(Tensor, BorrowsFromAFileAndIsReadOnly) {
   EXPECT_EQ(file.elements(), 3);
 }
 
+TEST(Tensor, SharesAnothersBytesReadOnly) {
+  const float values[] = {1, 2};
+  auto owner = std::make_shared<const Tensor>(Tensor::from(std::span<const float>(values), {2}));
+  Tensor view = Tensor::share(owner);
+  EXPECT_EQ(view.raw(), owner->raw());
+  owner.reset();
+  EXPECT_EQ(view.data<float>()[1], 2.0F);
+  EXPECT_EQ(view.mutable_raw(), nullptr);
+  EXPECT_THROW(view.mutable_data<float>(), Error);
+  view.prefetch();  // nothing to do, and no harm
+  view.drop_pages();
+  EXPECT_EQ(view.clone().data<float>()[0], 1.0F);
+}
+
 TEST(Tensor, BorrowPastTheEndNamesTheFile) {
   const auto path =
       std::filesystem::temp_directory_path() / ("drrik-tensor-test2-" + std::to_string(getpid()));

@@ -51,8 +51,11 @@ enum class DType : std::uint8_t {
   kU32,
   kU64,
   kBool,
-  kF8E4M3,
-  kF8E5M2
+  kF8E4M3,      ///< OCP E4M3 without infinities (Micikevicius et al., arXiv:2209.05433).
+  kF8E5M2,      ///< OCP E5M2.
+  kF8E4M3Fnuz,  ///< As E4M3 with one bias more, no negative zero (its place is the one NaN).
+  kF8E5M2Fnuz,
+  kF8E8M0  ///< A power of two, 2^(bits - 127), 255 is NaN: scales of OCP's MX formats.
 };
 
 /// Bytes of one element.
@@ -62,6 +65,8 @@ std::string_view dtype_name(DType dtype);
 /// The inverse of dtype_name, also taking "fp32", "bf16", "fp16", "half", "float".
 std::optional<DType> find_dtype(std::string_view name);
 bool is_floating(DType dtype);
+/// One of the 8-bit floats: storage only, converted with convert_to_float().
+bool is_float8(DType dtype);
 
 template <typename T>
 constexpr DType dtype_of();

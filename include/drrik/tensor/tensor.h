@@ -60,6 +60,9 @@ class Tensor {
   static Tensor borrow(std::shared_ptr<const MappedFile> file, std::size_t offset, DType dtype,
                        std::vector<std::int64_t> shape);
 
+  /// Another view of the same bytes, which live as long as either: read-only.
+  static Tensor share(std::shared_ptr<const Tensor> tensor);
+
   DType dtype() const { return dtype_; }
   Device device() const { return Device::kCpu; }
   const std::vector<std::int64_t>& shape() const { return shape_; }
@@ -68,12 +71,12 @@ class Tensor {
   std::int64_t elements() const { return elements_; }
   std::size_t bytes() const { return static_cast<std::size_t>(elements_) * dtype_size(dtype_); }
   bool defined() const { return data_ != nullptr || !shape_.empty(); }
-  bool borrowed() const { return file_ != nullptr; }
+  bool borrowed() const { return file_ != nullptr || owner_ != nullptr; }
   bool aligned() const { return reinterpret_cast<std::uintptr_t>(data_) % dtype_size(dtype_) == 0; }
 
   const std::byte* raw() const { return data_; }
   /// Null for a borrowed tensor.
-  std::byte* mutable_raw() { return file_ ? nullptr : const_cast<std::byte*>(data_); }
+  std::byte* mutable_raw() { return borrowed() ? nullptr : const_cast<std::byte*>(data_); }
 
   /// Typed elements. Throws Error(data) when T is not the dtype, or when writing to a borrowed
   /// tensor.
@@ -106,6 +109,9 @@ class Tensor {
   Tensor to(DType dtype) const;
   /// For a borrowed tensor: lets the kernel take its pages back (MappedFile::drop).
   void drop_pages() const;
+  /// For a borrowed tensor: has the kernel begin to read its pages, without waiting for them
+  /// (MappedFile::prefetch).
+  void prefetch() const;
 
  private:
   void expect(DType dtype) const;
@@ -121,6 +127,7 @@ class Tensor {
   AlignedBuffer buffer_;
   std::shared_ptr<const MappedFile> file_;
   std::size_t file_offset_ = 0;
+  std::shared_ptr<const Tensor> owner_;
 };
 
 template <typename T>
