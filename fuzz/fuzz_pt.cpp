@@ -1,5 +1,6 @@
-// PyTorch files. An input that begins with "PK" is a whole file; any other is the pickle of a file
-// with two storages, which lets the fuzzer past the archive to the interpreter.
+// PyTorch files. An input that begins with "PK" or with the magic number of torch before 1.6 is a
+// whole file; any other is the pickle of a file with two storages, which lets the fuzzer past the
+// archive to the interpreter.
 
 #include <cstdlib>
 #include <string>
@@ -90,7 +91,7 @@ std::uint64_t walk(const drrik::PtValue& value, std::int64_t& budget) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   std::string file(reinterpret_cast<const char*>(data), size);
-  if (file.rfind("PK", 0) != 0) {
+  if (file.rfind("PK", 0) != 0 && file.rfind("\x80\x02\x8a\x0a\x6c\xfc", 0) != 0) {
     Archive archive;
     archive.add("archive/data.pkl", file);
     archive.add("archive/data/0", std::string(64, '\1'));

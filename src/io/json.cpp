@@ -11,6 +11,14 @@ namespace drrik {
 namespace {
 
 constexpr std::size_t kShownValue = 60;
+constexpr std::size_t kShownMessage = 200;
+
+// At most `size` bytes, not cut in the middle of a UTF-8 character.
+std::string clipped(std::string_view text, std::size_t size) {
+  if (text.size() <= size) return std::string(text);
+  while (size > 0 && (static_cast<unsigned char>(text[size]) & 0xC0U) == 0x80U) --size;
+  return std::string(text.substr(0, size)) + "…";
+}
 
 std::string_view without_prefix(std::string_view message) {
   // "[json.exception.parse_error.101] parse error at line 1, column 5: syntax error while …"
@@ -56,13 +64,7 @@ class Builder {
   }
   bool parse_error(std::size_t position, const std::string& /*token*/,
                    const nlohmann::detail::exception& error) {
-    // `position` counts characters read; the last of them is the one that did not fit.
-    const std::size_t at = std::min(position == 0 ? 0 : position - 1, text_.size());
-    const auto before = text_.substr(0, at);
-    const auto line = 1 + std::count(before.begin(), before.end(), '\n');
-    const auto newline = before.rfind('\n');
-    const auto column = 1 + (newline == std::string_view::npos ? at : at - newline - 1);
-    throw_data(what_, ": line ", line, ", column ", column, ": ", without_prefix(error.what()));
+    throw_json_syntax(text_, what_, position, error);
   }
 
  private:
@@ -127,16 +129,7 @@ class Builder {
   std::vector<Json*> stack_;
 };
 
-std::string shown(const Json& json) {
-  std::string text = json_text(json);
-  if (text.size() > kShownValue) {
-    // Not in the middle of a UTF-8 character.
-    std::size_t end = kShownValue;
-    while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0U) == 0x80U) --end;
-    text = text.substr(0, end) + "…";
-  }
-  return text;
-}
+std::string shown(const Json& json) { return clipped(json_text(json), kShownValue); }
 
 [[noreturn]] void throw_type(const Json& json, std::string_view where, std::string_view wanted) {
   throw_data(where, " is ", json_type_name(json), " (", shown(json), "), wanted ", wanted);
@@ -159,6 +152,18 @@ std::vector<T> get_list(const Json& json, std::string_view key, std::string_view
 }
 
 }  // namespace
+
+void throw_json_syntax(std::string_view text, std::string_view what, std::size_t position,
+                       const nlohmann::detail::exception& error) {
+  // `position` counts characters read; the last of them is the one that did not fit.
+  const std::size_t at = std::min(position == 0 ? 0 : position - 1, text.size());
+  const auto before = text.substr(0, at);
+  const auto line = 1 + std::count(before.begin(), before.end(), '\n');
+  const auto newline = before.rfind('\n');
+  const auto column = 1 + (newline == std::string_view::npos ? at : at - newline - 1);
+  throw_data(what, ": line ", line, ", column ", column, ": ",
+             clipped(without_prefix(error.what()), kShownMessage));
+}
 
 Json parse_json(std::string_view text, std::string_view what, const JsonParseOptions& options) {
   Json root;

@@ -32,6 +32,11 @@ struct JsonParseOptions {
 /// Throws Error(data): "what: line 3, column 7: …". NaN and Infinity literals are refused.
 Json parse_json(std::string_view text, std::string_view what, const JsonParseOptions& options = {});
 
+/// What parse_json() throws for text that is no JSON, for those who take the parser's events
+/// themselves: `position` and `error` are as nlohmann's SAX interface gives them.
+[[noreturn]] void throw_json_syntax(std::string_view text, std::string_view what,
+                                    std::size_t position, const nlohmann::detail::exception& error);
+
 /// Reads and parses a file. Throws Error(io), also when it is larger than `max_bytes`; Error(data).
 Json read_json_file(const std::filesystem::path& path, std::uint64_t max_bytes = 1ULL << 30);
 

@@ -58,6 +58,8 @@ class Pickle {
   Pickle(std::span<const std::byte> input, Caller caller, Builder builder);
 
   Id root() const { return root_; }
+  /// Bytes up to the end of the pickle; what follows in the input was not looked at.
+  std::size_t input_used() const { return at_; }
   const PickleNode& node(Id id) const { return nodes_[id]; }
   std::size_t size() const { return nodes_.size(); }
   Id make(PickleNode node);

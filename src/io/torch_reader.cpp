@@ -1,4 +1,4 @@
-// The zip container: torch/serialization.py and caffe2/serialize/inline_container.cc of PyTorch.
+// What a PyTorch file's pickle means: torch/_utils.py and torch/serialization.py of PyTorch.
 
 #include <algorithm>
 #include <bit>
@@ -12,8 +12,8 @@
 #include "drrik/io/torch_file.h"
 #include "io/npy_layout.h"
 #include "io/pickle.h"
+#include "io/torch_container.h"
 #include "io/torch_types.h"
-#include "io/zip.h"
 
 namespace drrik {
 namespace {
@@ -65,28 +65,22 @@ class Reader {
  public:
   Reader(std::span<const std::byte> bytes, std::shared_ptr<const MappedFile> file,
          const PtReadOptions& options)
-      : file_(std::move(file)), zip_(bytes), bytes_(bytes) {
+      : file_(std::move(file)), container_(open_torch_container(bytes)), bytes_(bytes) {
     budget_ = options.max_tensor_bytes;
     if (budget_ == 0) {
       budget_ = checked_mul<std::uint64_t>(bytes.size(), 16).value_or(UINT64_MAX / 2) +
                 (std::uint64_t{256} << 20);
     }
-    find_folder();
   }
 
   PtValue read() {
-    const ZipEntry* entry = zip_.find(folder_ + "data.pkl");
-    if (entry->size > kMaxPickle) {
-      throw_data("its data.pkl has ", entry->size, " bytes, wanted at most ", kMaxPickle);
-    }
-    // PyTorch can be told not to compute checksums and does not check them itself.
-    pickled_ = zip_.read(*entry, /*check_crc=*/false);
     Pickle pickle(
-        pickled_,
+        container_->pickle(),
         [this](Pickle& machine, std::string_view global, Id arguments) {
           return call(machine, global, arguments);
         },
         [this](const Pickle& machine, Id object, Id state) { build(machine, object, state); });
+    find_storages(pickle.input_used());
     made_.resize(pickle.size());
     height_.assign(pickle.size(), kUnseen);
     convert(pickle, pickle.root(), 0);
@@ -98,24 +92,6 @@ class Reader {
                          std::vector<std::int64_t>>;
   static constexpr int kUnseen = -1;
   static constexpr int kOpen = -2;
-
-  // The one folder that holds data.pkl; its name is the file's stem or "archive".
-  void find_folder() {
-    for (const ZipEntry& entry : zip_.entries()) {
-      const auto slash = entry.name.find('/');
-      if (slash == std::string::npos) continue;
-      const std::string_view rest = std::string_view(entry.name).substr(slash + 1);
-      if (rest == "constants.pkl" || starts_with(rest, "code/")) {
-        throw_data("a TorchScript program, not a file of tensors; save its state_dict() instead");
-      }
-      if (rest == "data.pkl") folder_ = entry.name.substr(0, slash + 1);
-    }
-    if (folder_.empty()) throw_data("a zip archive without data.pkl; not a PyTorch file?");
-    if (const ZipEntry* order = zip_.find(folder_ + "byteorder")) {
-      const auto text = zip_.raw(*order);
-      big_endian_ = text.size() >= 3 && std::memcmp(text.data(), "big", 3) == 0;
-    }
-  }
 
   Id call(Pickle& pickle, std::string_view global, Id arguments) {
     if (global.empty()) return make_storage(pickle, arguments);
@@ -338,6 +314,10 @@ class Reader {
     storage.key = pickle.text(items[2], "a storage's key");
     storage.elements = pickle.integer(items[4], "a storage's size");
     if (storage.elements < 0) throw_data("a storage of ", storage.elements, " elements");
+    // Torch before 0.4 could save a storage that was part of another.
+    if (items.size() > 5 && pickle.node(items[5]).kind != Kind::kNone) {
+      throw_data("storage '", storage.key, "' is a part of another, which is not supported");
+    }
     storages_.push_back(storage);
     return make_caller_node(pickle, storages_.size() - 1, Made::kStorage);
   }
@@ -401,12 +381,22 @@ class Reader {
     }
   }
 
+  static std::size_t element_size(const Storage& storage) {
+    return storage.untyped ? 1 : dtype_size(storage.dtype);
+  }
+
+  void find_storages(std::size_t pickle_size) {
+    std::map<std::string_view, std::size_t> sizes;
+    for (const Storage& storage : storages_) sizes.emplace(storage.key, element_size(storage));
+    container_->find_storages(pickle_size, [&](std::string_view key) {
+      const auto found = sizes.find(key);
+      return found == sizes.end() ? std::size_t{0} : found->second;
+    });
+  }
+
   std::span<const std::byte> storage_bytes(const Storage& storage) const {
-    const ZipEntry* entry = zip_.find(folder_ + "data/" + std::string(storage.key));
-    if (entry == nullptr) throw_data("storage '", storage.key, "' is missing");
-    if (entry->method != 0) throw_data("storage '", storage.key, "' is compressed, wanted stored");
-    const auto bytes = zip_.raw(*entry);
-    const std::size_t element = storage.untyped ? 1 : dtype_size(storage.dtype);
+    const auto bytes = container_->storage(storage.key);
+    const std::size_t element = element_size(storage);
     const auto wanted =
         checked_mul<std::uint64_t>(static_cast<std::uint64_t>(storage.elements), element);
     if (!wanted || *wanted > bytes.size()) {
@@ -438,7 +428,7 @@ class Reader {
       expected *= std::max<std::int64_t>(view.shape[d], 1);
     }
     contiguous = contiguous || count == 0;
-    if (contiguous && !big_endian_ && file_ != nullptr) {
+    if (contiguous && !container_->big_endian() && file_ != nullptr) {
       return Tensor::borrow(file_, static_cast<std::size_t>(from - bytes_.data()), view.dtype,
                             view.shape);
     }
@@ -450,7 +440,7 @@ class Reader {
     } else {
       copy_strided(from, view.shape, view.strides, element, out.mutable_raw());
     }
-    if (big_endian_) swap_bytes({out.mutable_raw(), out.bytes()}, element);
+    if (container_->big_endian()) swap_bytes({out.mutable_raw(), out.bytes()}, element);
     return out;
   }
 
@@ -547,13 +537,10 @@ class Reader {
   }
 
   std::shared_ptr<const MappedFile> file_;
-  ZipReader zip_;
+  std::unique_ptr<TorchContainer> container_;
   std::span<const std::byte> bytes_;
-  std::string folder_;
-  bool big_endian_ = false;
   std::uint64_t budget_ = 0;
   std::uint64_t copied_ = 0;
-  std::vector<std::byte> pickled_;
   std::vector<Storage> storages_;
   std::vector<View> views_;
   std::vector<Array> arrays_;
@@ -562,19 +549,8 @@ class Reader {
   std::map<Key, std::shared_ptr<const Tensor>> tensors_;
 };
 
-void refuse_other_formats(std::span<const std::byte> bytes) {
-  if (bytes.size() >= 2 && bytes[0] == std::byte{'P'} && bytes[1] == std::byte{'K'}) return;
-  if (!bytes.empty() && bytes[0] == std::byte{0x80}) {
-    throw_data(
-        "a bare pickle or a file of torch before 1.6, which is not read; load and save it "
-        "again with a newer torch, or convert it to safetensors");
-  }
-  throw_data("not a PyTorch file (it is no zip archive)");
-}
-
 PtValue read_bytes(std::span<const std::byte> bytes, std::shared_ptr<const MappedFile> file,
                    const PtReadOptions& options) {
-  refuse_other_formats(bytes);
   return Reader(bytes, std::move(file), options).read();
 }
 

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "drrik/io/safetensors.h"
+#include "drrik/io/weight_files.h"
 
 namespace drrik::detail {
 namespace {
@@ -12,22 +12,22 @@ namespace {
 class Checkpoint final : public TensorSource {
  public:
   Checkpoint(const std::filesystem::path& folder, std::string_view prefix)
-      : folder_(folder), index_(SafetensorsIndex::open(folder)), prefix_(prefix) {
-    const std::vector<std::string> names = index_.names();
+      : folder_(folder), files_(WeightFiles::open(folder)), prefix_(prefix) {
+    const std::vector<std::string> names = files_.names();
     bare_ = std::none_of(names.begin(), names.end(),
                          [&](const std::string& name) { return name.starts_with(prefix_); });
   }
 
   Tensor get(const std::string& name, std::span<const std::int64_t> shape) const override {
     const std::string key = bare_ && name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
-    const SafetensorsEntry* entry = index_.find_entry(key);
+    const StoredTensor* entry = files_.find(key);
     if (!entry) {
       throw_data("tensor '", key, "': absent from ", folder_.string(), ", wanted ",
-                 shape_string(shape), did_you_mean(key, index_.names()));
+                 shape_string(shape), did_you_mean(key, files_.names()));
     }
     const std::string where =
-        str("tensor '", key, "' in ", index_.shard_of(key).filename().string());
-    if (!std::equal(shape.begin(), shape.end(), entry->shape.begin(), entry->shape.end())) {
+        str("tensor '", key, "' in ", files_.file_of(key).filename().string());
+    if (!std::ranges::equal(shape, entry->shape)) {
       throw_data(where, ": shape ", shape_string(entry->shape), ", config.json wants ",
                  shape_string(shape));
     }
@@ -35,12 +35,12 @@ class Checkpoint final : public TensorSource {
         entry->dtype != DType::kF16) {
       throw_data(where, ": type ", entry->dtype_text, ", wanted F32, BF16 or F16");
     }
-    return index_.get(key);
+    return files_.get(key);
   }
 
  private:
   std::filesystem::path folder_;
-  SafetensorsIndex index_;
+  WeightFiles files_;
   std::string prefix_;
   bool bare_ = false;
 };

@@ -139,6 +139,30 @@ TEST(TorchFile, UndoesStridesAndSharing) {
   EXPECT_FALSE(got.get("transposed").as_tensor().borrowed());
 }
 
+TEST(TorchFile, ReadsTheStreamOfTorchBefore16) {
+  const PtValue value = read_torch_file(data_file("legacy.pt"));
+  const Tensor f32 = counted(DType::kF32, {2, 3});
+  EXPECT_EQ(difference(value.get("f32").as_tensor(), f32), "");
+  EXPECT_TRUE(value.get("f32").as_tensor().borrowed());
+  const float transposed[] = {0, 3, 1, 4, 2, 5};
+  EXPECT_EQ(difference(value.get("t").as_tensor(), Tensor::from<float>(transposed, {3, 2})), "");
+  EXPECT_EQ(difference(value.get("tail").as_tensor(), counted(DType::kF32, {3}, 3)), "");
+  EXPECT_EQ(difference(value.get("bf16").as_tensor(), counted(DType::kBF16, {5})), "");
+  EXPECT_EQ(difference(value.get("p").as_tensor(), counted(DType::kF16, {3})), "");
+  EXPECT_EQ(difference(value.get("empty").as_tensor(), Tensor(DType::kF32, {0, 5})), "");
+  EXPECT_EQ(value.get("step").as_int(), 7);
+
+  const std::string whole = read_file(data_file("legacy.pt"));
+  for (std::size_t n = 0; n < whole.size(); ++n) {
+    const auto outcome = testing::outcome_of(
+        [&] { parse_torch_file(bytes_of(std::string_view(whole).substr(0, n))); });
+    EXPECT_TRUE(outcome.threw && outcome.kind == ErrorKind::kData) << n;
+  }
+  std::string other = whole;
+  other[18] = 2;  // the protocol's upper byte
+  expect_data_error("in another protocol", [&] { parse_torch_file(bytes_of(other)); });
+}
+
 TEST(TorchFile, ReadsParametersAndMetadata) {
   const PtValue got = read_torch_file(data_file("parameter.pt"));
   EXPECT_EQ(difference(got.get("weight").as_tensor(), counted(DType::kF32, {2, 3})), "");
@@ -188,11 +212,14 @@ TEST(TorchFile, RefusesWhatItMayNotDo) {
   expect_data_error("__main__.Custom", [] { read_torch_file(data_file("bad_class.pt")); });
   expect_data_error("ComplexFloatStorage", [] { read_torch_file(data_file("bad_complex.pt")); });
   expect_data_error("more than 64 bits", [] { read_torch_file(data_file("bad_bigint.pt")); });
-  expect_data_error("torch before 1.6", [] { read_torch_file(data_file("bad_legacy.pt")); });
+  expect_data_error("a bare pickle", [] { parse_torch_file(bytes_of("\x80\x02N.")); });
+  expect_data_error("pointer of Git LFS", [] {
+    parse_torch_file(bytes_of("version https://git-lfs.github.com/spec/v1\noid sha256:0\n"));
+  });
   expect_data_error("TorchScript", [] { read_torch_file(data_file("bad_torchscript.pt")); });
   expect_data_error("holds itself", [] { read_torch_file(data_file("bad_circle.pt")); });
-  expect_data_error("no zip archive", [] { parse_torch_file(bytes_of("hello")); });
-  expect_data_error("no zip archive", [] { parse_torch_file({}); });
+  expect_data_error("neither a zip archive", [] { parse_torch_file(bytes_of("hello")); });
+  expect_data_error("neither a zip archive", [] { parse_torch_file({}); });
 }
 
 // A file made of a pickle and one storage of 16 bytes.

@@ -39,6 +39,15 @@ def write_safetensors():
     save_file(tensors, OUT / "reference.safetensors", metadata={"format": "pt"})
     save_file({}, OUT / "reference_empty.safetensors")
     save_file({"only": counted((5,), torch.uint8)}, OUT / "reference_plain.safetensors")
+    # Every code of the 8-bit floats, and what torch makes of it.
+    codes = torch.arange(256, dtype=torch.int64).to(torch.uint8)
+    float8 = {}
+    for t in (torch.float8_e4m3fn, torch.float8_e5m2, torch.float8_e4m3fnuz, torch.float8_e5m2fnuz,
+              torch.float8_e8m0fnu):
+        name = str(t).split(".")[1]
+        float8[name] = codes.clone().view(t)
+        float8[name + ".float32"] = codes.view(t).to(torch.float32)
+    save_file(float8, OUT / "float8.safetensors")
 
 
 def write_npy():
@@ -142,6 +151,10 @@ def write_torch():
         "device": torch.device("cpu"), "set": {1}}
     save("plain.pt", plain)
     save("plain_protocol4.pt", plain, pickle_protocol=4)
+    tied = counted((2, 3), torch.float32)
+    save("legacy.pt", {"f32": tied, "t": tied.t(), "tail": tied[1], "bf16": counted((5,), torch.bfloat16),
+                       "p": torch.nn.Parameter(counted((3,), torch.float16)), "step": 7,
+                       "empty": torch.zeros(0, 5)}, _use_new_zipfile_serialization=False)
     save("numpy.pt", numpy_values())
     save("numpy_protocol4.pt", numpy_values(), pickle_protocol=4)
     rename_modules(OUT / "numpy.pt", OUT / "numpy1.pt", b"numpy._core.multiarray",
@@ -163,7 +176,6 @@ def write_torch():
     save("bad_class.pt", Custom())
     save("bad_complex.pt", torch.zeros(2, dtype=torch.complex64))
     save("bad_bigint.pt", 2**64)
-    save("bad_legacy.pt", {"x": counted((2,), torch.float32)}, _use_new_zipfile_serialization=False)
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), OUT / "bad_torchscript.pt")
     circle = []
     circle.append(circle)

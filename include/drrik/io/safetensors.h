@@ -1,5 +1,5 @@
 #pragma once
-// safetensors: reading mapped files and sharded checkpoints, and writing.
+// safetensors: reading mapped files, and writing. Checkpoints of several files: weight_files.h.
 //
 // Layout: u64 little-endian header length N, N bytes of JSON, then the tensors' bytes without
 // holes. Validation is the reference library's: see parse_safetensors.
@@ -22,7 +22,7 @@ namespace drrik {
 /// One tensor as its file describes it.
 struct SafetensorsEntry {
   std::string name;                 ///< Any UTF-8.
-  std::string dtype_text;           ///< As written: "F32", "BF16", "F8_E8M0", …
+  std::string_view dtype_text;      ///< As written: "F32", "BF16", "F8_E8M0", …; never dangles.
   std::optional<DType> dtype;       ///< Nothing for a valid type that Tensor cannot hold.
   std::vector<std::int64_t> shape;  ///< Rank 0 and sizes of 0 are legal.
   std::uint64_t offset = 0;         ///< Bytes from the start of the file.
@@ -31,13 +31,18 @@ struct SafetensorsEntry {
 
 struct SafetensorsHeader {
   std::vector<SafetensorsEntry> entries;  ///< By offset, then name.
+  std::vector<std::uint32_t> by_name;     ///< Positions in `entries`, names ascending.
   std::map<std::string, std::string> metadata;
+
+  /// Null when absent. Logarithmic.
+  const SafetensorsEntry* find(std::string_view name) const;
 };
 
 /// Parses the header of a whole file in memory and checks it against the file's size: header at
 /// most 100 MB, valid UTF-8 JSON starting with '{', no duplicate names, tensors back to back from
-/// offset 0 to the end of the file, byte counts equal to shape × dtype without overflow.
-/// Throws Error(data) naming the tensor. Does no I/O and no allocation beyond the header's size.
+/// offset 0 to the end of the file, byte counts equal to shape × dtype without overflow; at most 64
+/// axes. Throws Error(data) naming the tensor. Does no I/O; what it allocates is what it returns, a
+/// small multiple of the header's size.
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file);
 
 /// One mapped safetensors file. Const and safe to use from several threads.
@@ -51,7 +56,7 @@ class SafetensorsFile {
   const std::filesystem::path& path() const { return file_->path(); }
   bool contains(std::string_view name) const { return find_entry(name) != nullptr; }
   /// Null when absent.
-  const SafetensorsEntry* find_entry(std::string_view name) const;
+  const SafetensorsEntry* find_entry(std::string_view name) const { return header_.find(name); }
   /// Borrows the mapped bytes (nothing is copied; perhaps unaligned: Tensor::aligned()). Throws
   /// Error(data) when absent (with the nearest name) or of a type that Tensor cannot hold.
   Tensor get(std::string_view name) const;
@@ -61,36 +66,6 @@ class SafetensorsFile {
  private:
   std::shared_ptr<const MappedFile> file_;
   SafetensorsHeader header_;
-  std::map<std::string, std::size_t, std::less<>> index_;
-};
-
-/// The tensors of a checkpoint, one file or many, under one roof. Const and safe to use from
-/// several threads.
-class SafetensorsIndex {
- public:
-  /// `path` is a folder with `model.safetensors` or `model.safetensors.index.json` (the single
-  /// file wins, as in the reference), or one of such files itself. Shard names must be plain file
-  /// names beside the index. Every shard is opened and every name of the index looked up, so that
-  /// an incomplete download is told at once. Throws Error(io); Error(data) naming shard and tensor.
-  static SafetensorsIndex open(const std::filesystem::path& path);
-
-  /// All names in ascending order.
-  std::vector<std::string> names() const;
-  bool contains(std::string_view name) const { return where_.find(name) != where_.end(); }
-  const SafetensorsEntry* find_entry(std::string_view name) const;
-  Tensor get(std::string_view name) const;
-  std::optional<Tensor> find(std::string_view name) const;
-  /// The file that holds `name`; throws Error(data) when absent.
-  const std::filesystem::path& shard_of(std::string_view name) const;
-  const std::vector<SafetensorsFile>& shards() const { return shards_; }
-  /// Sum over all tensors.
-  std::uint64_t total_bytes() const;
-
- private:
-  [[noreturn]] void throw_absent(std::string_view name) const;
-  std::filesystem::path path_;
-  std::vector<SafetensorsFile> shards_;
-  std::map<std::string, std::size_t, std::less<>> where_;  ///< name -> shard
 };
 
 /// The bytes are a function of the arguments alone, equal to those of the reference library's

@@ -1,5 +1,6 @@
 #pragma once
-// PyTorch's zip files (.pt, .pth, .bin written by torch >= 1.6), read without running anything.
+// PyTorch's files (.pt, .pth, .bin: zip archives, and the plain stream of torch before 1.6), read
+// without running anything.
 //
 // The pickle inside is interpreted by a small machine that knows data opcodes and an allow-list of
 // constructors (tensors, OrderedDict, Size, dtype, device; numpy's numbers, which come out as plain
@@ -93,7 +94,7 @@ struct PtReadOptions {
 };
 
 /// Contiguous tensors borrow the mapped file; others are copied into row-major order. Throws
-/// Error(io); Error(data) naming the path (TorchScript, the format before torch 1.6, a global
+/// Error(io); Error(data) naming the path (TorchScript, a bare pickle, a global
 /// that is not allowed, a storage that is too short, …).
 PtValue read_torch_file(const std::filesystem::path& path, const PtReadOptions& options = {});
 /// The same for a file in memory; every tensor is copied.
