@@ -7,7 +7,8 @@ drrik_packages=(
   libdnnl-dev libhwy-dev nlohmann-json3-dev libsimdjson-dev libpcre2-dev libutf8proc-dev
   ocl-icd-opencl-dev  # Debian's libdnnl-dev asks CMake for OpenCL but only recommends it
   libcurl4-openssl-dev libssl-dev
-  libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev zlib1g-dev libzstd-dev
+  libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
+  zlib1g-dev libzstd-dev liblz4-dev libbz2-dev liblzma-dev
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev
   # figures
@@ -34,6 +35,60 @@ install_packages() {
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" >/dev/null
+}
+
+# Arrow's C++ library is in no Debian 12 package; the Python wheel carries it with its headers.
+arrow_version=26.0.1
+declare -A arrow_sha256=(
+  [x86_64]=39cb0f2418282c24bea6ceda77b03e5a8f0a5766b63a8bf194d4e2a2c423548c
+  [aarch64]=22a96a225de107eb9acd1ad9a818198ca832df2a4c0952412f754a7ed2105a98
+)
+
+# fetch_arrow: unpacks that library where cmake/DrrikArrow.cmake looks for it. Optional: whatever
+# goes wrong is said and the build goes on, without Parquet and Arrow files.
+fetch_arrow() {
+  local dir=${DRRIK_ARROW_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/drrik/arrow}
+  local machine sum
+  machine=$(uname -m)
+  sum=${arrow_sha256[$machine]:-}
+  [ "$(cat "$dir/wheel.sha256" 2>/dev/null)" = "$sum" ] && [ -n "$sum" ] && return 0
+  if [ -z "$sum" ]; then
+    say "No Arrow for $machine is known: Parquet and Arrow files will not be read"
+    return 0
+  fi
+  say "Fetching Arrow $arrow_version (for Parquet and Arrow files)"
+  python3 -m pip --version >/dev/null 2>&1 || (install_packages python3-pip) || true
+  local work
+  work=$(mktemp -d) || return 0
+  if ! (unpack_arrow "$dir" "$machine" "$sum" "$work"); then
+    say "Arrow $arrow_version could not be fetched: Parquet and Arrow files will not be read"
+  fi
+  rm -rf "$work"
+}
+
+# unpack_arrow DIR MACHINE SHA256 WORK
+unpack_arrow() {
+  local dir=$1 machine=$2 sum=$3 wheels=$4
+  timeout 600 python3 -m pip --quiet --disable-pip-version-check download --no-deps \
+    --only-binary :all: --implementation cp --python-version 3.11 --retries 1 --timeout 30 \
+    --platform "manylinux_2_28_$machine" --dest "$wheels" "pyarrow==$arrow_version" || return 1
+  echo "$sum  $(echo "$wheels"/pyarrow-*.whl)" | sha256sum --check --quiet || return 1
+  python3 - "$wheels" <<'PYTHON' || return 1
+import pathlib, re, sys, zipfile
+folder = pathlib.Path(sys.argv[1])
+wanted = re.compile(r"pyarrow/(include/(arrow|parquet)/.*|lib(arrow|parquet)\.so\.\d+)$|.*/licenses/(.*\.txt)$")
+with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+    for name in wheel.namelist():
+        match = wanted.fullmatch(name)
+        if match and not name.endswith("/"):
+            to = folder / "arrow" / (match[4] or match[1] or name.split("/")[-1])
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(wheel.read(name))
+PYTHON
+  # Beside its place first, then renamed: whoever looks sees all of it or nothing.
+  mkdir -p "$dir" && rm -rf "$dir.new" && mv "$wheels/arrow" "$dir.new" &&
+    chmod -R u=rwX,go=rX "$dir.new" && echo "$sum" >"$dir.new/wheel.sha256" &&
+    rm -rf "$dir" && mv -T "$dir.new" "$dir"
 }
 
 # build PRESET TARGET...: configures when needed, then builds.

@@ -42,6 +42,7 @@ class CsvReader final : public RowReader {
   }
 
   std::uint64_t consumed() const override { return stream_->consumed(); }
+  std::vector<DatasetColumn> columns() override { return read_columns(); }
 
  private:
   static constexpr int kEnd = -1;
@@ -56,22 +57,37 @@ class CsvReader final : public RowReader {
   }
 
   bool read_header() {
-    // A byte-order mark would otherwise become a part of the first name.
+    const std::vector<DatasetColumn> columns = read_columns();
+    if (columns.empty()) return false;
+    const ColumnPath path = choose_column(options_.text_column, columns);
+    if (path.size() > 1) {
+      throw_data("column '", path.front().name, "' has no members: CSV columns are not nested");
+    }
+    const auto chosen = std::find_if(columns.begin(), columns.end(), [&](const DatasetColumn& c) {
+      return c.name == path.front().name;
+    });
+    column_ = static_cast<std::size_t>(chosen - columns.begin());
+    columns_ = columns.size();
+    has_header_ = true;
+    return true;
+  }
+
+  // The header; empty at the end of the file.
+  std::vector<DatasetColumn> read_columns() {
     std::vector<std::string> names;
     std::size_t fields = 0;
     const auto keep = [&](std::size_t i) {
       names.resize(i + 1);
       return &names[i];
     };
+    // A byte-order mark would otherwise become a part of the first name.
     skip_mark();
-    if (!read_record(keep, fields)) return false;
-    for (std::string& name : names) name = mend_utf8(name);
-    const std::string chosen = choose_column(options_.text_column, names, names);
-    column_ =
-        static_cast<std::size_t>(std::find(names.begin(), names.end(), chosen) - names.begin());
-    columns_ = fields;
-    has_header_ = true;
-    return true;
+    std::vector<DatasetColumn> columns;
+    if (!read_record(keep, fields)) return columns;
+    for (const std::string& name : names) {
+      columns.push_back({mend_utf8(name), "string", false, true, true});
+    }
+    return columns;
   }
 
   void skip_mark() {
@@ -173,11 +189,13 @@ class CsvReader final : public RowReader {
 }  // namespace
 
 std::unique_ptr<RowReader> open_csv(std::unique_ptr<ByteStream> stream, const RowOptions& options) {
-  return std::make_unique<CsvReader>(std::move(stream), options, ',');
+  return std::make_unique<CsvReader>(std::move(stream), options,
+                                     options.delimiter == 0 ? ',' : options.delimiter);
 }
 
 std::unique_ptr<RowReader> open_tsv(std::unique_ptr<ByteStream> stream, const RowOptions& options) {
-  return std::make_unique<CsvReader>(std::move(stream), options, '\t');
+  return std::make_unique<CsvReader>(std::move(stream), options,
+                                     options.delimiter == 0 ? '\t' : options.delimiter);
 }
 
 }  // namespace drrik

@@ -7,15 +7,25 @@
 #include <map>
 #include <optional>
 
+#include "data/layout.h"
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
+#include "io/json.h"
 
 namespace drrik {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::array<DataFormat, 9> kFormats = {{
+// Where several kinds are equally many in a folder, the first here is the dataset.
+constexpr std::array<DataFormat, 16> kFormats = {{
+    {".parquet", "parquet", nullptr, true},
+    {".geoparquet", "parquet", nullptr, true},
+    {".gpq", "parquet", nullptr, true},
+    {".arrow", "arrow", nullptr, true},
+    {".arrows", "arrow", nullptr, true},
+    {".ipc", "arrow", nullptr, true},
+    {".feather", "arrow", nullptr, true},
     {".jsonl", "json", open_json_lines, true},
     {".ndjson", "json", open_json_lines, true},
     {".json", "json", open_json, true},
@@ -27,9 +37,12 @@ constexpr std::array<DataFormat, 9> kFormats = {{
     {".log", "text", open_text, false},
 }};
 
+constexpr std::array<std::string_view, 6> kCompressed = {".gz",  ".bz2", ".xz",
+                                                         ".zst", ".lz4", ".zip"};
+
 // Files that lie beside a dataset's data: HuggingFace `datasets` leaves these out as well.
-constexpr std::array<std::string_view, 4> kNotData = {"config.json", "dataset_info.json",
-                                                      "dataset_infos.json", "dataset_dict.json"};
+constexpr std::array<std::string_view, 5> kNotData = {
+    "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"};
 
 constexpr std::size_t kMaxFiles = 1'000'000;
 
@@ -111,12 +124,11 @@ void expand(const fs::path& at, const std::vector<std::string>& parts, std::size
 std::string read_formats() {
   std::vector<std::string> names;
   for (const DataFormat& format : kFormats) names.emplace_back(format.extension);
-  return join(names) + ", each also .gz or .zst";
+  return join(names) + ", text formats also with .gz, .bz2, .xz, .zst, .lz4 or .zip";
 }
 
 [[noreturn]] void throw_unknown(const fs::path& path) {
-  throw_data("'", path.string(), "': format not known by its name; read are ", read_formats(),
-             "; convert other formats (Parquet, Arrow) to JSON Lines");
+  throw_data("'", path.string(), "': format not known by its name; read are ", read_formats());
 }
 
 [[noreturn]] void throw_not_found(const std::string& path) {
@@ -134,99 +146,219 @@ std::string read_formats() {
                : "");
 }
 
-// HuggingFace's words for the usual splits.
-std::vector<std::string> split_words(const std::string& split) {
-  if (split == "train") return {"train", "training"};
-  if (split == "validation") return {"validation", "valid", "dev", "val"};
-  if (split == "test") return {"test", "testing", "eval", "evaluation"};
-  return {split};
-}
-
-// A word counts when nothing but a separator or digit touches it, in a folder's or the file's name.
-bool has_word(const std::string& path, const std::string& word) {
-  constexpr std::string_view kAround = "/-._ 0123456789";
-  for (std::size_t at = path.find(word); at != std::string::npos; at = path.find(word, at + 1)) {
-    const bool before = at == 0 || kAround.find(path[at - 1]) != std::string_view::npos;
-    const std::size_t end = at + word.size();
-    const bool after = end == path.size() || kAround.find(path[end]) != std::string_view::npos;
-    if (before && after) return true;
+Layout named_layout(const fs::path& folder, const LayoutFiles& files, const std::string& config) {
+  try {
+    return resolve_layout(files, config);
+  } catch (Error& error) {
+    throw error.add_context(folder.string());
   }
-  return false;
 }
 
-bool in_split(const std::string& path, const std::string& split) {
-  const auto words = split_words(split);
-  return std::any_of(words.begin(), words.end(),
-                     [&](const std::string& word) { return has_word(path, word); });
+bool ends_with(const std::string& text, std::string_view end) {
+  return text.size() >= end.size() && text.compare(text.size() - end.size(), end.size(), end) == 0;
 }
 
-void keep_split(std::vector<DataFile>& files, const fs::path& folder, const std::string& split) {
-  if (split.empty() || split == "all") return;
-  const auto relative = [&](const DataFile& file) {
-    return lower(file.path.lexically_relative(folder).string());
-  };
-  const auto is_in = [&](const DataFile& file) { return in_split(relative(file), split); };
-  if (std::none_of(files.begin(), files.end(), is_in)) {
-    // Data that names no split at all is one, called train.
-    const bool any = std::any_of(files.begin(), files.end(), [&](const DataFile& file) {
-      return in_split(relative(file), "train") || in_split(relative(file), "validation") ||
-             in_split(relative(file), "test");
-    });
-    if (split == "train" && !any) return;
-    throw_data("'", folder.string(), "' has no files of split '", split, "' (no name of ",
-               files.size(), " data files says so)");
+// Results of earlier map() and filter() calls, which the `datasets` library keeps beside its data.
+bool cached_result(const std::string& name) {
+  return name.rfind("cache-", 0) == 0 && ends_with(name, ".arrow");
+}
+
+bool beside_data(const std::string& name) {
+  return std::find(kNotData.begin(), kNotData.end(), name) != kNotData.end() || cached_result(name);
+}
+
+// One file, or those in an archive, by their names there. Nothing when no format is known.
+std::vector<DataFile> classify(const fs::path& path) {
+  const DataFormat* format = find_format(path);
+  if (lower(path.extension().string()) != ".zip") {
+    if (format == nullptr) return {};
+    return {{path, format, {}}};
   }
-  files.erase(std::remove_if(files.begin(), files.end(),
-                             [&](const DataFile& file) { return !is_in(file); }),
-              files.end());
-}
-
-std::vector<DataFile> folder_files(const fs::path& folder, const std::string& split) {
-  std::vector<fs::path> paths;
-  walk(folder, paths);
   std::vector<DataFile> files;
-  std::map<std::string_view, std::size_t> families;
-  for (const fs::path& path : paths) {
-    const DataFormat* format = find_format(path);
-    const std::string name = path.filename().string();
-    if (format == nullptr || !format->in_folders ||
-        std::find(kNotData.begin(), kNotData.end(), name) != kNotData.end()) {
+  for (const std::string& member : zip_members(path)) {
+    const DataFormat* inside = find_format(member);
+    if (inside == nullptr || !inside->in_folders ||
+        beside_data(fs::path(member).filename().string())) {
       continue;
     }
-    files.push_back({path, format});
-    ++families[format->family];
+    files.push_back({path, inside, member});
   }
-  if (files.empty()) {
+  if (files.empty() && format != nullptr) files.push_back({path, format, {}});
+  return files;
+}
+
+// A file that the user named: its bytes may tell what its name does not.
+std::vector<DataFile> named_file(const fs::path& path) {
+  std::vector<DataFile> files = classify(path);
+  if (!files.empty()) return files;
+  const Magic magic = find_magic(path);
+  if (magic == Magic::kParquet) return {{path, find_format("x.parquet"), {}}};
+  if (magic == Magic::kArrowFile) return {{path, find_format("x.arrow"), {}}};
+  throw_unknown(path);
+}
+
+std::string read_small(const fs::path& path) {
+  constexpr std::size_t kMaxBytes = std::size_t{16} << 20;
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) return {};
+  const auto stream = open_byte_stream(path, BinaryFormats::kAllow);
+  std::string out;
+  char buffer[1 << 14];
+  while (const std::size_t n = stream->read(buffer)) {
+    out.append(buffer, n);
+    if (out.size() > kMaxBytes) throw_data("'", path.string(), "' is too large");
+  }
+  return out;
+}
+
+// What save_to_disk() wrote: state.json names the files in order.
+std::vector<DataFile> saved_files(const fs::path& folder) {
+  const std::string what = (folder / "state.json").string();
+  const Json state = parse_json(read_small(folder / "state.json"), what);
+  expect_object(state, what);
+  if (const Json* indices = find_member(state, "_indices_files", what)) {
+    if (!expect_array(*indices, what).empty()) {
+      throw_data(what,
+                 ": the dataset was saved with a selection of rows (_indices_files), which is "
+                 "not read; save it again after flatten_indices()");
+    }
+  }
+  std::vector<DataFile> files;
+  for (const Json& entry : expect_array(get_member(state, "_data_files", what), what)) {
+    const std::string name = get_string(expect_object(entry, what), "filename", what);
+    const fs::path relative = name;
+    if (relative.is_absolute() || *relative.lexically_normal().begin() == "..") {
+      throw_data(what, ": file '", name, "' lies outside the folder");
+    }
+    files.push_back({folder / relative, find_format("x.arrow"), {}});
+  }
+  return files;
+}
+
+// A folder of save_to_disk(): one split, or several that dataset_dict.json names.
+std::optional<DataFiles> saved_dataset(const fs::path& folder, const std::string& split) {
+  std::error_code error;
+  DataFiles out;
+  const bool any = split.empty() || split == "all";
+  if (fs::exists(folder / "dataset_dict.json", error)) {
+    const std::string what = (folder / "dataset_dict.json").string();
+    const Json dict = parse_json(read_small(folder / "dataset_dict.json"), what);
+    Layout layout;
+    for (const std::string& name : get_strings(expect_object(dict, what), "splits", what)) {
+      if (name.find('/') != std::string::npos || name == ".." || name.empty()) {
+        throw_data(what, ": split '", name, "' is no name");
+      }
+      layout.splits.push_back({name, {name}});
+      out.splits.push_back(name);
+    }
+    for (const std::string& name : split_files(layout, split)) {
+      for (DataFile& file : saved_files(folder / name)) out.files.push_back(std::move(file));
+    }
+    return out;
+  }
+  if (!fs::exists(folder / "state.json", error)) return std::nullopt;
+  const Json state =
+      parse_json(read_small(folder / "state.json"), (folder / "state.json").string());
+  if (!state.is_object() || !state.contains("_data_files")) return std::nullopt;
+  const std::string own = find_string(state, "_split", "state.json").value_or("train");
+  if (!any && split != own && split != "train") {
+    throw_data("'", folder.string(), "' has no files of split '", split, "'; it is split '", own,
+               "'");
+  }
+  out.files = saved_files(folder);
+  out.splits = {own};
+  return out;
+}
+
+DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
+  if (auto saved = saved_dataset(folder, options.split)) {
+    if (!options.config.empty()) {
+      throw_usage("dataset '", options.path, "': got configuration '", options.config,
+                  "'; a saved dataset has none");
+    }
+    return *std::move(saved);
+  }
+  std::vector<fs::path> paths;
+  walk(folder, paths);
+  std::map<std::string, std::vector<DataFile>> known;  // by relative path
+  std::map<std::string_view, std::size_t> families;
+  LayoutFiles layout_files;
+  for (const fs::path& path : paths) {
+    if (beside_data(path.filename().string())) continue;
+    std::vector<DataFile> files = classify(path);
+    if (files.empty() || !files.front().format->in_folders) continue;
+    ++families[files.front().format->family];
+    known.emplace(path.lexically_relative(folder).string(), std::move(files));
+  }
+  if (known.empty()) {
     throw_data("'", folder.string(), "' holds no data files; read are ", read_formats());
   }
-  // As in HuggingFace `datasets`, the most frequent kind is the dataset; on a tie the table's
-  // order decides.
+  layout_files.readme = read_small(folder / "README.md");
+  layout_files.huggingface_yaml = read_small(folder / ".huggingface.yaml");
+  for (const auto& [path, files] : known) layout_files.paths.push_back(path);
+  Layout layout = named_layout(folder, layout_files, options.config);
   std::string_view family;
-  for (const DataFormat& format : kFormats) {
-    if (families[format.family] > families[family]) family = format.family;
+  if (layout.by_name) {
+    // As in HuggingFace `datasets`, the most frequent kind is the dataset.
+    for (const DataFormat& format : kFormats) {
+      if (families[format.family] > families[family]) family = format.family;
+    }
+    const std::size_t all = known.size();
+    std::erase_if(known, [&](const auto& k) { return k.second[0].format->family != family; });
+    if (known.size() < all) {
+      log_info("dataset '", folder.string(), "': reading ", known.size(), " ", family,
+               " files, leaving out ", all - known.size(), " of other kinds");
+    }
+    layout_files.paths.clear();
+    for (const auto& [path, files] : known) layout_files.paths.push_back(path);
+    layout = named_layout(folder, layout_files, options.config);
   }
-  const std::size_t all = files.size();
-  files.erase(std::remove_if(files.begin(), files.end(),
-                             [&](const DataFile& f) { return f.format->family != family; }),
-              files.end());
-  if (files.size() < all) {
-    log_info("dataset '", folder.string(), "': reading ", files.size(), " ", family,
-             " files, leaving out ", all - files.size(), " of other kinds");
+  DataFiles out;
+  out.configs = layout.configs;
+  out.delimiter = layout.delimiter;
+  for (const LayoutSplit& split : layout.splits) out.splits.push_back(split.name);
+  const bool any = options.split.empty() || options.split == "all";
+  std::vector<std::string> chosen;
+  if (any && layout.by_name) {
+    chosen = layout_files.paths;  // Those that no split names as well.
+  } else {
+    try {
+      chosen = split_files(layout, options.split);
+    } catch (Error& error) {
+      throw error.add_context(folder.string());
+    }
   }
-  keep_split(files, folder, split);
-  return files;
+  for (const std::string& path : chosen) {
+    for (const DataFile& file : known.at(path)) out.files.push_back(file);
+  }
+  return out;
 }
 
 }  // namespace
 
 const DataFormat* find_format(const std::filesystem::path& path) {
   fs::path name = lower(path.filename().string());
-  while (name.extension() == ".gz" || name.extension() == ".zst") name = name.stem();
+  while (std::find(kCompressed.begin(), kCompressed.end(), name.extension().string()) !=
+         kCompressed.end()) {
+    name = name.stem();
+  }
   const std::string extension = name.extension().string();
   const auto found = std::find_if(kFormats.begin(), kFormats.end(), [&](const DataFormat& format) {
     return format.extension == extension;
   });
   return found == kFormats.end() ? nullptr : &*found;
+}
+
+std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowOptions& options) {
+  if (file.format->open == nullptr) {
+    if (!file.member.empty()) {
+      throw_data("Parquet and Arrow files inside a zip archive are not read; unpack it first");
+    }
+    return open_columnar(file.path, options);
+  }
+  return file.format->open(
+      file.member.empty() ? open_byte_stream(file.path) : open_zip_member(file.path, file.member),
+      options);
 }
 
 std::vector<std::filesystem::path> expand_glob(const std::string& pattern) {
@@ -246,25 +378,33 @@ std::vector<std::filesystem::path> expand_glob(const std::string& pattern) {
   return out;
 }
 
-std::vector<DataFile> find_data_files(const std::string& path, const std::string& split) {
+DataFiles find_data_files(const DatasetOptions& options) {
   std::error_code error;
+  const std::string& path = options.path;
+  DataFiles out;
+  const auto add = [&](const fs::path& file) {
+    for (DataFile& each : named_file(file)) out.files.push_back(std::move(each));
+  };
+  if (!options.files.empty()) {
+    for (const std::string& file : options.files) add(file);
+    return out;
+  }
   if (path.empty()) throw_usage("dataset: no path given");
-  if (fs::is_directory(path, error)) return folder_files(path, split);
+  if (fs::is_directory(path, error)) return folder_files(path, options);
+  if (!options.config.empty()) {
+    throw_usage("dataset '", path, "': got configuration '", options.config,
+                "'; a single file has none, folders and datasets from the Hub may");
+  }
   if (fs::exists(path, error)) {
-    const DataFormat* format = find_format(path);
-    if (format == nullptr) throw_unknown(path);
-    return {{path, format}};
+    add(path);
+    return out;
   }
   if (!has_glob(path)) throw_not_found(path);
-  std::vector<DataFile> files;
   for (const fs::path& found : expand_glob(path)) {
-    if (fs::is_directory(found, error)) continue;
-    const DataFormat* format = find_format(found);
-    if (format == nullptr) throw_unknown(found);
-    files.push_back({found, format});
+    if (!fs::is_directory(found, error)) add(found);
   }
-  if (files.empty()) throw_io("dataset '", path, "': no file matches");
-  return files;
+  if (out.files.empty()) throw_io("dataset '", path, "': no file matches");
+  return out;
 }
 
 }  // namespace drrik

@@ -2,6 +2,7 @@
 // Which files a dataset is, and in which format.
 
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,21 +14,33 @@ namespace drrik {
 struct DataFormat {
   std::string_view extension;  ///< ".csv"; compression endings may follow in the file's name.
   std::string_view family;     ///< Formats that one folder's dataset may mix.
-  RowOpener open;
-  bool in_folders;  ///< Taken when a folder is read (notes and logs are not).
+  RowOpener open;              ///< Null: read by open_columnar().
+  bool in_folders;             ///< Taken when a folder is read (notes and logs are not).
 };
 
 struct DataFile {
   std::filesystem::path path;
   const DataFormat* format;
+  std::string member;  ///< The file inside a zip archive; empty: the file itself.
+
+  std::string name() const { return path.string() + (member.empty() ? "" : "/" + member); }
+};
+
+struct DataFiles {
+  std::vector<DataFile> files;  ///< In order of reading.
+  std::vector<std::string> configs;
+  std::vector<std::string> splits;
+  char delimiter = 0;  ///< Of CSV, where the dataset's README.md names one.
 };
 
 /// Null when the name tells no format that is read.
 const DataFormat* find_format(const std::filesystem::path& path);
 
-/// The files of a dataset in order of reading: see DatasetOptions::path and ::split. Throws
-/// Error(usage), Error(data).
-std::vector<DataFile> find_data_files(const std::string& path, const std::string& split);
+/// The files of a dataset: see DatasetOptions. Throws Error(usage), Error(data), Error(io).
+DataFiles find_data_files(const DatasetOptions& options);
+
+/// Opens one of them. Throws Error(data), Error(io).
+std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowOptions& options);
 
 /// Paths that match a glob with * ? [] inside and ** for any depth, sorted.
 std::vector<std::filesystem::path> expand_glob(const std::string& pattern);

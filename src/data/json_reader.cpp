@@ -62,10 +62,41 @@ class RowParser {
   std::string copy_;
 };
 
+constexpr std::size_t kMaxListed = 60;
+constexpr int kMaxListedDepth = 6;
+
+// Texts inside nested values; of an array, what its first element holds.
+void list_nested(const element& value, const std::string& name, int depth,
+                 std::vector<DatasetColumn>& out) {
+  if (out.size() >= kMaxListed || depth > kMaxListedDepth) return;
+  if (depth > 0 && value.is_string()) out.push_back({name, "string", true, true, true});
+  simdjson::dom::object object;
+  simdjson::dom::array array;
+  if (value.get(object) == simdjson::SUCCESS) {
+    for (const auto& field : object) {
+      list_nested(field.value, name + "." + std::string(field.key), depth + 1, out);
+    }
+  } else if (value.get(array) == simdjson::SUCCESS && array.begin() != array.end()) {
+    list_nested(*array.begin(), name + "[]", depth + 1, out);
+  }
+}
+
+std::vector<DatasetColumn> columns_of(const simdjson::dom::object& object) {
+  std::vector<DatasetColumn> out;
+  for (const auto& field : object) {
+    std::string type(type_name(field.value));
+    type.erase(0, type.find(' ') + 1);  // Without its article; "null" has none.
+    const bool text = field.value.is_string();
+    out.push_back({std::string(field.key), std::move(type), false, text, text});
+  }
+  for (const auto& field : object) list_nested(field.value, std::string(field.key), 0, out);
+  return out;
+}
+
 // Takes the text out of rows; the first row decides the column.
 class TextPicker {
  public:
-  explicit TextPicker(std::string wanted) : column_(std::move(wanted)) {}
+  explicit TextPicker(std::string wanted) : wanted_(std::move(wanted)) {}
 
   void pick(const element& value, std::int64_t line, Row& row) {
     std::string_view text;
@@ -79,43 +110,90 @@ class TextPicker {
       throw_data("line ", line, ": the row is ", type_name(value),
                  ", wanted an object or a string");
     }
-    if (!chosen_) choose(object, line);
-    element member;
+    if (path_.empty()) choose(object, line);
     row.present = false;
     row.text.clear();
-    if (object.at_key(column_).get(member) != simdjson::SUCCESS || member.is_null()) return;
-    if (member.get(text) != simdjson::SUCCESS) {
-      throw_data("line ", line, ": column '", column_, "' is ", type_name(member),
-                 ", wanted a string");
-    }
-    row.present = true;
-    row.text.assign(text);
+    collect(value, 0, line, row);
   }
 
   /// The member that a row would be taken from, if the object has one.
   bool find(const simdjson::dom::object& object, element& member) const {
-    const std::string_view name = column_.empty() ? std::string_view("text") : column_;
+    const std::string_view name = wanted_.empty() ? std::string_view("text") : wanted_;
     return object.at_key(name).get(member) == simdjson::SUCCESS;
   }
 
  private:
   void choose(const simdjson::dom::object& object, std::int64_t line) {
-    std::vector<std::string> columns;
-    std::vector<std::string> strings;
-    for (const auto& field : object) {
-      columns.emplace_back(field.key);
-      if (field.value.is_string()) strings.emplace_back(field.key);
-    }
     try {
-      column_ = choose_column(column_, columns, strings);
+      path_ = choose_column(wanted_, columns_of(object));
     } catch (Error& error) {
       throw error.add_context(str("line ", line));
     }
-    chosen_ = true;
   }
 
-  std::string column_;
-  bool chosen_ = false;
+  // How the value that the first `steps` steps lead to is called.
+  std::string name_of(std::size_t steps) const {
+    std::string name;
+    for (std::size_t i = 0; i < steps; ++i) {
+      const ColumnStep& step = path_[i];
+      if (step.kind == ColumnStep::Kind::kMember) name += (i > 0 ? "." : "") + step.name;
+      if (step.kind == ColumnStep::Kind::kAll) name += "[]";
+      if (step.kind == ColumnStep::Kind::kAt) name += str("[", step.index, "]");
+    }
+    return name;
+  }
+
+  [[noreturn]] void refuse(const element& value, std::size_t step, std::int64_t line) const {
+    std::vector<DatasetColumn> inside;
+    if (step == path_.size()) list_nested(value, name_of(step), 0, inside);
+    const auto kind = step < path_.size() ? path_[step].kind : ColumnStep::Kind::kMember;
+    throw_data("line ", line, ": column '", name_of(step), "' is ", type_name(value), ", wanted ",
+               step == path_.size()                ? "a string"
+               : kind == ColumnStep::Kind::kMember ? "an object"
+                                                   : "an array",
+               inside.empty() ? "" : str("; it holds '", inside.front().name, "'"));
+  }
+
+  // Nulls, absent members and elements give nothing.
+  void collect(const element& value, std::size_t step, std::int64_t line, Row& row) const {
+    if (value.is_null()) return;
+    if (step == path_.size()) {
+      std::string_view text;
+      if (value.get(text) != simdjson::SUCCESS) refuse(value, step, line);
+      if (row.present) row.text += kTextSeparator;
+      row.present = true;
+      row.text.append(text);
+      return;
+    }
+    const ColumnStep& wanted = path_[step];
+    if (wanted.kind == ColumnStep::Kind::kMember) {
+      simdjson::dom::object object;
+      element member;
+      if (value.get(object) != simdjson::SUCCESS) refuse(value, step, line);
+      if (object.at_key(wanted.name).get(member) == simdjson::SUCCESS) {
+        collect(member, step + 1, line, row);
+      }
+      return;
+    }
+    simdjson::dom::array array;
+    if (value.get(array) != simdjson::SUCCESS) refuse(value, step, line);
+    if (wanted.kind == ColumnStep::Kind::kAll) {
+      for (const element& each : array) collect(each, step + 1, line, row);
+      return;
+    }
+    std::int64_t size = 0;
+    if (wanted.index < 0) {
+      for ([[maybe_unused]] const element& each : array) ++size;
+    }
+    const std::int64_t index = wanted.index < 0 ? size + wanted.index : wanted.index;
+    element each;
+    if (index >= 0 && array.at(static_cast<std::size_t>(index)).get(each) == simdjson::SUCCESS) {
+      collect(each, step + 1, line, row);
+    }
+  }
+
+  std::string wanted_;
+  ColumnPath path_;
 };
 
 class JsonLinesReader final : public RowReader {
@@ -134,6 +212,19 @@ class JsonLinesReader final : public RowReader {
     return true;
   }
   std::uint64_t consumed() const override { return lines_.stream().consumed(); }
+
+  std::vector<DatasetColumn> columns() override {
+    std::string_view line;
+    do {
+      if (!lines_.next(line)) return {};
+    } while (line.find_first_not_of(" \t\r") == std::string_view::npos);
+    bool mended = false;
+    simdjson::dom::object object;
+    if (parser_.parse(line, lines_.line_number(), mended).get(object) != simdjson::SUCCESS) {
+      return {};
+    }
+    return columns_of(object);
+  }
 
  private:
   LineReader lines_;
@@ -158,6 +249,14 @@ class JsonReader final : public RowReader {
     return true;
   }
   std::uint64_t consumed() const override { return splitter_.stream().consumed(); }
+
+  std::vector<DatasetColumn> columns() override {
+    if (!read()) return {};
+    bool mended = false;
+    simdjson::dom::object object;
+    if (parse(mended).get(object) != simdjson::SUCCESS) return {};
+    return columns_of(object);
+  }
 
  private:
   bool read() { return splitter_.next(value_); }
@@ -217,18 +316,6 @@ class JsonReader final : public RowReader {
 };
 
 }  // namespace
-
-std::string choose_column(const std::string& wanted, const std::vector<std::string>& columns,
-                          const std::vector<std::string>& string_columns) {
-  const std::string name = wanted.empty() ? "text" : wanted;
-  for (const std::string& column : columns) {
-    if (column == name) return name;
-  }
-  if (wanted.empty() && string_columns.size() == 1) return string_columns.front();
-  throw_data("no column '", name, "'; there are: ", columns.empty() ? "none" : join(columns),
-             did_you_mean(name, columns),
-             wanted.empty() ? "; name the one that holds the text" : "");
-}
 
 std::unique_ptr<RowReader> open_json_lines(std::unique_ptr<ByteStream> stream,
                                            const RowOptions& options) {

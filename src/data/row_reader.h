@@ -4,12 +4,17 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "data/byte_stream.h"
+#include "data/column_path.h"
+#include "drrik/base/rng.h"
 #include "drrik/data/source.h"
 
 namespace drrik {
@@ -28,12 +33,25 @@ class RowReader {
   virtual bool next(Row& row) = 0;
   /// Bytes of the file read so far.
   virtual std::uint64_t consumed() const = 0;
+  /// Leaves out up to `rows` rows without reading their texts; says how many, 0 where every row
+  /// has to be read.
+  virtual std::int64_t skip(std::int64_t /*rows*/) { return 0; }
+  /// Before the first row: gives the file's parts (row groups) in random order, if it has any.
+  virtual void shuffle(Rng& /*rng*/) {}
+
+  // What the file is. No rows are read from a reader that was asked for these.
+  virtual std::vector<DatasetColumn> columns() { return {}; }
+  /// Nothing where only reading every row would tell.
+  virtual std::optional<std::int64_t> count_rows() { return std::nullopt; }
 };
 
 struct RowOptions {
   std::string text_column;  ///< As in DatasetOptions.
   SampleBy sample_by = SampleBy::kLine;
+  char delimiter = 0;  ///< Of CSV; 0: what the file's ending says.
   std::size_t max_row_bytes = std::size_t{64} << 20;
+  /// What Arrow may hold at a time, bytes.
+  std::int64_t arrow_memory = std::int64_t{1} << 30;
 };
 
 using RowOpener = std::unique_ptr<RowReader> (*)(std::unique_ptr<ByteStream> stream,
@@ -46,10 +64,16 @@ std::unique_ptr<RowReader> open_json(std::unique_ptr<ByteStream> stream, const R
 std::unique_ptr<RowReader> open_csv(std::unique_ptr<ByteStream> stream, const RowOptions& options);
 std::unique_ptr<RowReader> open_tsv(std::unique_ptr<ByteStream> stream, const RowOptions& options);
 
-/// Chooses the text column: `wanted`, which must be among `columns`; or, when it is empty, "text";
-/// or the only one of `string_columns`. Throws Error(data) naming the columns.
-std::string choose_column(const std::string& wanted, const std::vector<std::string>& columns,
-                          const std::vector<std::string>& string_columns);
+/// Parquet or Arrow, told by its bytes; an Arrow stream may be compressed. Throws Error(data) that
+/// says what is missing where the plug-in is.
+std::unique_ptr<RowReader> open_columnar(const std::filesystem::path& path,
+                                         const RowOptions& options);
+std::unique_ptr<RowReader> open_columnar(std::span<const std::byte> bytes,
+                                         const RowOptions& options);
+
+/// Chooses the text column: `wanted`, a column's name or a path into one; or, when it is empty,
+/// "text"; or the only string column. Throws Error(data) with the columns and their types.
+ColumnPath choose_column(const std::string& wanted, const std::vector<DatasetColumn>& columns);
 
 /// Moves valid UTF-8 into the row, or its mended form.
 void set_text(Row& row, std::string_view text);

@@ -50,6 +50,7 @@ class TextReader final : public RowReader {
   }
 
   std::uint64_t consumed() const override { return lines_.stream().consumed(); }
+  std::vector<DatasetColumn> columns() override { return {{"text", "string", false, true, true}}; }
 
  private:
   RowOptions options_;

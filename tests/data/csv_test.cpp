@@ -37,7 +37,8 @@ TEST(Csv, FindsTheColumn) {
   options.text_column = "body";
   EXPECT_EQ(rows_of(open_csv, "text,body\na,b\n", options), (Texts{"b"}));
   EXPECT_EQ(rows_of(open_csv, "only\na\n"), (Texts{"a"}));
-  expect_data_error("no column 'text'; there are: a, b", [] { rows_of(open_csv, "a,b\n1,2\n"); });
+  expect_data_error("no column 'text'; there are: a (string), b (string)",
+                    [] { rows_of(open_csv, "a,b\n1,2\n"); });
   options.text_column = "bdy";
   expect_data_error("did you mean 'body'?",
                     [&] { rows_of(open_csv, "text,body\na,b\n", options); });

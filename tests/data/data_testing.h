@@ -2,6 +2,9 @@
 // What the dataset tests share. Streams hand out one to five bytes a time unless told otherwise, so
 // that every boundary falls everywhere.
 
+#include <bzlib.h>
+#include <lz4frame.h>
+#include <lzma.h>
 #include <zlib.h>
 #include <zstd.h>
 
@@ -14,6 +17,7 @@
 #include "data/row_reader.h"
 #include "drrik/data/source.h"
 #include "io/io_testing.h"
+#include "io/zip.h"
 
 namespace drrik::testing {
 
@@ -73,5 +77,44 @@ inline std::string zstd(std::string_view text) {
   out.resize(ZSTD_compress(out.data(), out.size(), text.data(), text.size(), 3));
   return out;
 }
+
+inline std::string bzip2(std::string_view text) {
+  std::string out(text.size() + text.size() / 100 + 600, '\0');
+  auto size = static_cast<unsigned>(out.size());
+  BZ2_bzBuffToBuffCompress(out.data(), &size, const_cast<char*>(text.data()),
+                           static_cast<unsigned>(text.size()), 1, 0, 0);
+  out.resize(size);
+  return out;
+}
+
+inline std::string xz(std::string_view text) {
+  std::string out(lzma_stream_buffer_bound(text.size()), '\0');
+  std::size_t size = 0;
+  lzma_easy_buffer_encode(1, LZMA_CHECK_CRC64, nullptr,
+                          reinterpret_cast<const std::uint8_t*>(text.data()), text.size(),
+                          reinterpret_cast<std::uint8_t*>(out.data()), &size, out.size());
+  out.resize(size);
+  return out;
+}
+
+inline std::string lz4(std::string_view text) {
+  LZ4F_preferences_t checked{};
+  checked.frameInfo.contentChecksumFlag = LZ4F_contentChecksumEnabled;
+  std::string out(LZ4F_compressFrameBound(text.size(), &checked), '\0');
+  out.resize(LZ4F_compressFrame(out.data(), out.size(), text.data(), text.size(), &checked));
+  return out;
+}
+
+/// An archive of so many files with this content, stored: deflated ones are among the fixtures.
+inline std::string zip_of(std::string_view text, int files) {
+  TempFolder folder;
+  AtomicFile file(folder / "x.zip");
+  ZipWriter writer(file);
+  for (int i = 0; i < files; ++i) writer.add(str("corpus", i, ".jsonl"), bytes_of(text));
+  writer.finish();
+  file.commit();
+  return read_file(folder / "x.zip");
+}
+inline std::string zip(std::string_view text) { return zip_of(text, 1); }
 
 }  // namespace drrik::testing

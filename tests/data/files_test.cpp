@@ -1,5 +1,7 @@
 #include "data/files.h"
 
+#include <sys/stat.h>
+
 #include "data/data_testing.h"
 
 namespace drrik {
@@ -16,7 +18,10 @@ class Files : public ::testing::Test {
   }
   Texts names(const std::string& path, const std::string& split = "") {
     Texts out;
-    for (const DataFile& file : find_data_files(path, split)) {
+    DatasetOptions options;
+    options.path = path;
+    options.split = split;
+    for (const DataFile& file : find_data_files(options).files) {
       out.push_back(file.path.lexically_relative(folder_.path()).string());
     }
     return out;
@@ -37,7 +42,7 @@ TEST_F(Files, FolderTakesTheCommonestKindInOrder) {
 TEST_F(Files, FolderWithoutDataIsAnError) {
   put("README.md");
   put("image.png");
-  expect_data_error("holds no data files; read are .jsonl", [&] { names(root()); });
+  expect_data_error("holds no data files; read are .parquet", [&] { names(root()); });
 }
 
 TEST_F(Files, LinksInACircleEnd) {
@@ -56,6 +61,7 @@ TEST_F(Files, SplitsAreToldByNames) {
   EXPECT_EQ(names(root(), "test"), (Texts{"eval/part.jsonl"}));
   EXPECT_EQ(names(root()).size(), 5U);
   EXPECT_EQ(names(root(), "all").size(), 5U);
+  EXPECT_EQ(names(root(), "dev"), (Texts{"valid.jsonl"}));
   expect_data_error("no files of split 'other'", [&] { names(root(), "other"); });
 }
 
@@ -82,15 +88,32 @@ TEST_F(Files, GlobsMatch) {
 }
 
 TEST_F(Files, FormatsAreToldByNames) {
-  for (const char* name : {"a.jsonl", "a.JSONL.gz", "a.ndjson.zst", "a.tar.txt", "a.TXT.gz"}) {
+  for (const char* name :
+       {"a.jsonl", "a.JSONL.gz", "a.ndjson.zst", "a.tar.txt", "a.TXT.gz", "a.jsonl.bz2", "a.csv.xz",
+        "a.txt.lz4", "a.json.zip", "a.parquet", "a.arrow", "a.feather"}) {
     EXPECT_NE(find_format(name), nullptr) << name;
   }
-  for (const char* name : {"a.parquet", "a", "txt", "a.gz", ".txt", "a.jsonl.bz2", ""}) {
+  for (const char* name : {"a", "txt", "a.gz", ".txt", "a.jsonl.rar", "a.xlsx", ""}) {
     EXPECT_EQ(find_format(name), nullptr) << name;
   }
-  put("a.parquet");
-  expect_data_error("convert other formats (Parquet, Arrow)",
-                    [&] { names(root() + "/a.parquet"); });
+  put("a.xlsx");
+  expect_data_error("format not known by its name; read are .parquet",
+                    [&] { names(root() + "/a.xlsx"); });
+}
+
+TEST_F(Files, PipesAndDevicesAreRefusedAtOnce) {
+  const std::string pipe = root() + "/pipe.txt";
+  ASSERT_EQ(mkfifo(pipe.c_str(), 0600), 0);
+  const DataFile file{pipe, find_format(pipe), {}};
+  expect_error(ErrorKind::kIo, "is a pipe, wanted a regular file", [&] { open_rows(file, {}); });
+  const DataFile columnar{pipe, find_format("x.parquet"), {}};
+  expect_error(ErrorKind::kIo, "is a pipe", [&] { open_rows(columnar, {}); });
+  const DataFile device{"/dev/zero", find_format("x.txt"), {}};
+  expect_error(ErrorKind::kIo, "is a device", [&] { open_rows(device, {}); });
+  // The files that say what a folder is are files, too.
+  put("d/a.jsonl");
+  ASSERT_EQ(mkfifo((root() + "/d/README.md").c_str(), 0600), 0);
+  EXPECT_EQ(names(root() + "/d"), (Texts{"d/a.jsonl"}));
 }
 
 TEST_F(Files, MissingPathsAndHubIds) {

@@ -24,7 +24,7 @@ TEST(JsonLines, ReadsObjectsAndStrings) {
 
 TEST(JsonLines, FindsTheColumn) {
   EXPECT_EQ(rows_of(open_json_lines, R"({"body": "x", "n": 1})"), (Texts{"x"}));
-  expect_data_error("line 1: no column 'text'; there are: a, b; name the one",
+  expect_data_error("line 1: no column 'text'; there are: a (string), b (string); name the one",
                     [] { rows_of(open_json_lines, R"({"a": "x", "b": "y"})"); });
   expect_data_error("there are: none", [] { rows_of(open_json_lines, "{}"); });
   RowOptions options;
@@ -136,6 +136,57 @@ TEST(JsonFile, BoundsAValue) {
     file += str(i > 0 ? "," : "", "{\"text\": \"text ", i, "\"}\n");
   }
   EXPECT_EQ(rows_of(open_json, file + "]", options), many);
+}
+
+TEST(Json, PathsLeadIntoRows) {
+  const std::string rows =
+      R"({"m":[{"r":"u","c":"one"},{"r":"a","c":null},{"c":""},{"c":"two"}],"d":{"e":{"f":"deep"}},"a.b":"dot"})"
+      "\n"
+      R"({"m":[],"d":{"e":null},"a.b":"x"})"
+      "\n"
+      R"({"m":null})"
+      "\n"
+      R"({"m":[{"c":"three"}],"d":{}})"
+      "\n";
+  const auto read = [&](const char* path) {
+    RowOptions options;
+    options.text_column = path;
+    const Texts lines = rows_of(open_json_lines, rows, options);
+    std::string array = "[" + rows + "]";
+    std::replace(array.begin(), array.end(), '\n', ',');
+    array.erase(array.rfind(','), 1);
+    EXPECT_EQ(rows_of(open_json, array, options), lines) << path;
+    return lines;
+  };
+  EXPECT_EQ(read("m[].c"), (Texts{"one\n\ntwo", "<none>", "<none>", "three"}));
+  EXPECT_EQ(read("m[0].c"), (Texts{"one", "<none>", "<none>", "three"}));
+  EXPECT_EQ(read("m[-1].c"), (Texts{"two", "<none>", "<none>", "three"}));
+  EXPECT_EQ(read("m[7].c"), (Texts{"<none>", "<none>", "<none>", "<none>"}));
+  EXPECT_EQ(read("d.e.f"), (Texts{"deep", "<none>", "<none>", "<none>"}));
+  EXPECT_EQ(read("a.b"), (Texts{"dot", "x", "<none>", "<none>"}));  // The exact name wins.
+  expect_data_error("column 'm' is an array, wanted an object", [&] { read("m.c"); });
+  expect_data_error("column 'd' is an object, wanted an array", [&] { read("d[].c"); });
+  expect_data_error("column 'd.e' is an object, wanted a string; it holds 'd.e.f'",
+                    [&] { read("d.e"); });
+  expect_data_error("m[].r (string), m[].c (string), d.e.f (string)", [&] { read("x"); });
+}
+
+TEST(ColumnPaths, AreParsed) {
+  const auto path = parse_column_path("a[].b[-2].c[3]");
+  ASSERT_TRUE(path.has_value());
+  ASSERT_EQ(path->size(), 6U);
+  EXPECT_EQ((*path)[0].name, "a");
+  EXPECT_EQ((*path)[1].kind, ColumnStep::Kind::kAll);
+  EXPECT_EQ((*path)[3].index, -2);
+  EXPECT_EQ((*path)[5].kind, ColumnStep::Kind::kAt);
+  EXPECT_EQ((*path)[5].index, 3);
+  for (const char* bad : {"", ".", "a.", ".a", "a..b", "a[", "a[x]", "a[1", "a[1]b", "[0]",
+                          "a[99999999999999999999]", "a[1 ]"}) {
+    EXPECT_FALSE(parse_column_path(bad).has_value()) << bad;
+  }
+  std::string deep = "a";
+  for (int i = 0; i < 40; ++i) deep += "[]";
+  EXPECT_FALSE(parse_column_path(deep).has_value());
 }
 
 }  // namespace

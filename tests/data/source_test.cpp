@@ -45,6 +45,9 @@ TEST_F(Source, SameRowsFromEveryFormat) {
     EXPECT_EQ(texts_of(put(name, content)), wanted) << name;
     EXPECT_EQ(texts_of(put(str(name, ".gz"), testing::gzip(content))), wanted) << name;
     EXPECT_EQ(texts_of(put(str(name, ".zst"), testing::zstd(content))), wanted) << name;
+    EXPECT_EQ(texts_of(put(str(name, ".bz2"), testing::bzip2(content))), wanted) << name;
+    EXPECT_EQ(texts_of(put(str(name, ".xz"), testing::xz(content))), wanted) << name;
+    EXPECT_EQ(texts_of(put(str(name, ".lz4"), testing::lz4(content))), wanted) << name;
     // The bytes decide about compression, not the name.
     EXPECT_EQ(texts_of(put(name, testing::gzip(content))), wanted) << name;
   }
@@ -95,7 +98,7 @@ TEST_F(Source, ReadsAFolderInOrder) {
 
 TEST_F(Source, ErrorsNameFileAndLineAtOpening) {
   expect_data_error("a.jsonl: line 1: malformed JSON", [&] { open_dataset(put("a.jsonl", "{")); });
-  expect_data_error("a.csv: no column 'text'; there are: x, y",
+  expect_data_error("a.csv: no column 'text'; there are: x (string), y (string)",
                     [&] { open_dataset(put("a.csv", "x,y\n1,2\n")); });
   expect_data_error("no samples in 1 file", [&] { open_dataset(put("a.txt", "\n\n")); });
   expect_data_error("every text is null",
@@ -115,6 +118,88 @@ TEST_F(Source, WarnsOnceAndCounts) {
   warnings_.clear();
   texts_of(put("a.jsonl", "{\"text\":\"x\"}\n{}\n{}\n"));
   EXPECT_EQ(warnings_.size(), 2U);
+}
+
+TEST_F(Source, ReadsZipArchives) {
+  const auto read = [](const char* name) {
+    DatasetOptions options;
+    options.path = (std::filesystem::path(DRRIK_TEST_DATA) / "data" / name).string();
+    return texts_of(options);
+  };
+  EXPECT_EQ(read("one.jsonl.zip"), (Texts{"row 0", "row 1", "row 2", "row 3"}));
+  EXPECT_EQ(read("several.zip"), (Texts{"a 0", "a 1", "a 2", "a 3", "b 0", "b 1", "b 2", "b 3"}));
+}
+
+TEST_F(Source, ShufflesWithinItsWindow) {
+  std::string rows;
+  Texts plain;
+  for (int i = 0; i < 500; ++i) {
+    plain.push_back(std::to_string(i));
+    rows += str("{\"text\":\"", i, "\"}\n");
+  }
+  DatasetOptions options = put("a.jsonl", rows);
+  EXPECT_EQ(texts_of(options), plain);
+  options.shuffle_seed = 7;
+  const Texts seven = texts_of(options);
+  EXPECT_EQ(texts_of(options), seven);
+  EXPECT_TRUE(std::is_permutation(seven.begin(), seven.end(), plain.begin(), plain.end()));
+  // A uniform permutation of 500 leaves each row in its place with chance 1/500: about one does.
+  int fixed = 0;
+  for (std::size_t i = 0; i < plain.size(); ++i) fixed += seven[i] == plain[i] ? 1 : 0;
+  EXPECT_LT(fixed, 12);
+  options.shuffle_seed = 8;
+  EXPECT_NE(texts_of(options), seven);
+  // Skipping and counting come after shuffling: parts of one order.
+  options.shuffle_seed = 7;
+  options.skip = 400;
+  EXPECT_EQ(texts_of(options), Texts(seven.begin() + 400, seven.end()));
+  options.skip = 0;
+  options.num_samples = 100;
+  EXPECT_EQ(texts_of(options), Texts(seven.begin(), seven.begin() + 100));
+  // A row comes at most a window early.
+  options.num_samples = -1;
+  options.shuffle_buffer = 10;
+  const Texts near = texts_of(options);
+  for (std::size_t i = 0; i < near.size(); ++i) EXPECT_LT(std::stoul(near[i]), i + 10);
+  EXPECT_NE(near, plain);
+  options.shuffle_buffer = 0;
+  expect_error(ErrorKind::kUsage, "shuffle_buffer", [&] { open_dataset(options); });
+}
+
+TEST_F(Source, FollowsTheReadmeOfAFolder) {
+  put("d/README.md",
+      "---\nconfigs:\n- config_name: a\n  data_files: x/*.csv\n  sep: ';'\n- config_name: b\n"
+      "  data_files:\n  - split: train\n    path: t.jsonl\n  - split: odd\n    path: "
+      "o.jsonl\n---\n");
+  put("d/x/1.csv", "n;text\n1;one, two\n");
+  put("d/t.jsonl", "{\"text\":\"t\"}\n");
+  put("d/o.jsonl", "{\"text\":\"o\"}\n");
+  DatasetOptions options;
+  options.path = (folder_ / "d").string();
+  expect_data_error("choose one (--dataset-config): a, b", [&] { open_dataset(options); });
+  options.config = "a";
+  EXPECT_EQ(texts_of(options), Texts{"one, two"});
+  options.config = "b";
+  EXPECT_EQ(texts_of(options), (Texts{"t", "o"}));
+  options.split = "odd";
+  EXPECT_EQ(texts_of(options), Texts{"o"});
+  const DatasetInfo info = inspect_dataset(options);
+  EXPECT_EQ(info.configs, (Texts{"a", "b"}));
+  EXPECT_EQ(info.splits, (Texts{"train", "odd"}));
+  EXPECT_FALSE(info.rows.has_value());
+  EXPECT_EQ(info.text_column, "text");
+  options.config.clear();
+  options.path = (folder_ / "d/t.jsonl").string();
+  options.config = "b";
+  expect_error(ErrorKind::kUsage, "a single file has none", [&] { open_dataset(options); });
+}
+
+TEST_F(Source, ReadsTheFilesItIsGiven) {
+  DatasetOptions options = put("b.jsonl", "{\"text\":\"b\"}\n");
+  const std::string b = options.path;
+  options.files = {b, put("a.txt", "a\n").path};
+  options.path = "org/name";
+  EXPECT_EQ(texts_of(options), (Texts{"b", "a"}));
 }
 
 TEST_F(Source, MemoryDoesNotGrowWithTheFile) {

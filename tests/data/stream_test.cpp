@@ -42,6 +42,15 @@ TEST(ByteStream, UndoesCompression) {
   EXPECT_EQ(all_of("x"), "x");
   EXPECT_EQ(all_of(testing::gzip("")), "");
   EXPECT_EQ(all_of(testing::zstd("")), "");
+  for (const auto compress : {testing::bzip2, testing::xz, testing::lz4}) {
+    const std::string whole = compress(text);
+    EXPECT_LT(whole.size(), text.size() / 2 + 1000);
+    EXPECT_EQ(all_of(whole), text);
+    EXPECT_EQ(all_of(compress("")), "");
+  }
+  for (const auto compress : {testing::bzip2, testing::xz, testing::lz4}) {
+    EXPECT_EQ(all_of(compress("one ") + compress("") + compress("two")), "one two");
+  }
   // Several members or frames follow each other, as `cat a.gz b.gz` makes them.
   EXPECT_EQ(all_of(testing::gzip("one ") + testing::gzip("") + testing::gzip("two")), "one two");
   EXPECT_EQ(all_of(testing::zstd("one ") + testing::zstd("two")), "one two");
@@ -51,28 +60,41 @@ TEST(ByteStream, UndoesCompression) {
 TEST(ByteStream, RefusesDamage) {
   std::string text;
   for (int i = 0; i < 1000; ++i) text += str("line ", i * i, "\n");
-  for (const std::string& whole : {testing::gzip(text), testing::zstd(text)}) {
+  for (const std::string& whole : {testing::gzip(text), testing::zstd(text), testing::bzip2(text),
+                                   testing::xz(text), testing::lz4(text)}) {
     for (const std::size_t n : {whole.size() - 1, whole.size() / 2, std::size_t{12}}) {
       expect_data_error("ends in the middle", [&] { all_of(whole.substr(0, n)); });
     }
     std::string flipped = whole;
     flipped[whole.size() / 2] = static_cast<char>(flipped[whole.size() / 2] ^ 0x55);
     // zstd frames carry no checksum by default: damage may be told by the structure only.
-    if (whole[0] == '\x1f') expect_data_error("damaged", [&] { all_of(flipped); });
+    if (whole.substr(0, 4) != "\x28\xB5\x2F\xFD") {
+      expect_data_error("damaged", [&] { all_of(flipped); });
+    }
   }
   expect_data_error("unknown bytes", [&] { all_of(testing::gzip("x") + "junk"); });
   expect_data_error("damaged", [&] { all_of(testing::zstd("x") + "junk"); });
 }
 
 TEST(ByteStream, NamesFormatsItDoesNotRead) {
-  for (const auto& [bytes, part] :
-       std::vector<std::pair<std::string, const char*>>{{"PAR1....", "Parquet"},
-                                                        {"ARROW1..", "Arrow"},
-                                                        {"BZh91AY", "bzip2"},
-                                                        {"PK\x03\x04....", "zip archive"},
-                                                        {"\xFF\xFEt\0", "UTF-16"}}) {
+  for (const auto& [bytes, part] : std::vector<std::pair<std::string, const char*>>{
+           {"PAR1....", "Parquet"}, {"ARROW1..", "Arrow"}, {"\xFF\xFEt\0", "UTF-16"}}) {
     expect_data_error(part, [&] { open_byte_stream(bytes_of(bytes)); });
+    expect_data_error(part, [&] { open_byte_stream(bytes_of(testing::gzip(bytes))); });
   }
+  EXPECT_EQ(all_of("BZh is how a text may begin"), "BZh is how a text may begin");
+}
+
+TEST(ByteStream, ChecksZipArchives) {
+  const std::string whole = testing::zip("some text, some text, some text");
+  const std::size_t at = whole.find("some");
+  ASSERT_NE(at, std::string::npos);
+  std::string flipped = whole;
+  flipped[at] = 'S';
+  expect_data_error("CRC-32", [&] { all_of(flipped); });
+  expect_data_error("zip", [&] { all_of(whole.substr(0, whole.size() - 3)); });
+  expect_data_error("a zip archive of 2 files", [&] { all_of(testing::zip_of("a", 2)); });
+  expect_data_error("a zip archive of 0 files", [&] { all_of(testing::zip_of("a", 0)); });
 }
 
 TEST(LineReader, CutsUnixAndUniversalLines) {
