@@ -16,12 +16,27 @@ namespace drrik::detail {
 class TensorSource {
  public:
   virtual ~TensorSource() = default;
-  /// Throws Error(data) naming tensor and place when it is absent, of another shape, or not of a
-  /// floating type.
+  /// float32, bfloat16 or float16. Throws Error(data) naming tensor and place when it is absent, of
+  /// another shape, or not of a floating type. Thread-safe.
   virtual Tensor get(const std::string& name, std::span<const std::int64_t> shape) const = 0;
+  /// Throws as get() does, without reading the tensor.
+  virtual void check(const std::string& name, std::span<const std::int64_t> shape) const {
+    get(name, shape);
+  }
+  /// Has the kernel read the tensors whose names start so; returns when it has taken the order,
+  /// which is about when it has read them. Absence is no error. Thread-safe.
+  virtual void prefetch(const std::string& /*start*/) const {}
 };
 
-/// A folder's safetensors. `prefix` may be absent from all its names.
+/// A folder's weights (WeightFiles), by the rules that transformers has for names:
+///  - `prefix` ("model.") may be absent from all of them;
+///  - LayerNorm.gamma and .beta are weight and bias;
+///  - a text model inside a multimodal one lies under "language_model." (both orders known);
+///  - what the model does not ask for is ignored (buffers of old versions, vision towers).
+///
+/// 8-bit floats are widened exactly, or multiplied by the scales beside them where
+/// quantization_config says "fp8"; float64 is rounded to float32. Throws Error(data) for other
+/// quantised checkpoints.
 std::unique_ptr<TensorSource> open_checkpoint(const std::filesystem::path& folder,
                                               std::string_view prefix);
 

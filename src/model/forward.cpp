@@ -37,7 +37,7 @@ class Pass {
        std::span<const std::int64_t> boundaries, KvCache* cache, const ForwardOptions& options)
       : model_(model),
         config_(model.config),
-        weights_(model.weights),
+        weights_(*model.weights),
         ws_(workspace),
         ids_(ids),
         boundaries_(boundaries),
@@ -96,7 +96,7 @@ class Pass {
         throw_data("token ", i, " is ", id, ", the vocabulary has 0 to ", config_.vocab_size - 1);
       }
     }
-    if (options_.logits != ForwardOptions::Logits::kNone && !weights_.head.weight.defined()) {
+    if (options_.logits != ForwardOptions::Logits::kNone && !weights_.has_head()) {
       throw_usage("logits asked of a model that was loaded without its output head");
     }
   }
@@ -105,7 +105,7 @@ class Pass {
     if (!options_.hooks.empty() && !options_.on_hook) {
       throw_usage("hooks without a function to call at them");
     }
-    ws_.hooks.assign(weights_.layers.size(), 0);
+    ws_.hooks.assign(static_cast<std::size_t>(weights_.layers()), 0);
     for (const Hook& hook : options_.hooks) check_hook(model_, hook);
     for (const Hook& hook : options_.hooks) ws_.hooks[idx(hook.layer)] |= bit(hook.point);
     if (options_.logits != ForwardOptions::Logits::kNone) return;
@@ -132,21 +132,22 @@ class Pass {
   }
 
   void embed() {
+    const EmbeddingWeights& w = weights_.embedding();
     resid_ = ws_.resid.mat<float>(n_, config_.d_model);
     place_rows();
     const auto scale = static_cast<float>(config_.embedding_scale);
-    if (weights_.project_in.weight.defined()) {
+    if (w.project_in.weight.defined()) {
       const auto narrow = ws_.out.mat<float>(n_, config_.embedding_width());
-      embedding(weights_.embedding, ids_, narrow, scale);
-      linear(narrow, weights_.project_in.weight, {}, resid_);
+      embedding(w.table, ids_, narrow, scale);
+      linear(narrow, w.project_in.weight, {}, resid_);
     } else {
-      embedding(weights_.embedding, ids_, resid_, scale);
+      embedding(w.table, ids_, resid_, scale);
     }
-    if (!weights_.token_type.empty()) add_row(weights_.token_type, resid_);
+    if (!w.token_type.empty()) add_row(w.token_type, resid_);
     if (config_.positions == PositionKind::kLearned) {
-      add_embedding(weights_.positions, ws_.positions, resid_);
+      add_embedding(w.positions, ws_.positions, resid_);
     }
-    if (weights_.embedding_norm.defined) normalize_stream(weights_.embedding_norm);
+    if (w.norm.defined) normalize_stream(w.norm);
   }
 
   /// Calls f(begin, rows, length) for every sequence that has rows; length counts its cached
@@ -297,7 +298,8 @@ class Pass {
   }
 
   bool block() {
-    const LayerWeights& w = weights_.layers[idx(layer_)];
+    const std::shared_ptr<const LayerWeights> held = weights_.layer(layer_);
+    const LayerWeights& w = *held;
     if (at(HookPoint::kResidPre, resid_)) return true;
     if (config_.parallel_residual) {
       // The MLP's input must be taken before attention adds to the residual stream.
@@ -481,20 +483,22 @@ class Pass {
     }
     Tensor out = Tensor::uninitialized(DType::kF32, {rows.rows(), config_.vocab_size});
     const MatView<float> logits = out.mutable_mat<float>();
-    if (weights_.final_norm.defined) normalize<float>(rows, weights_.final_norm, rows);
+    const std::shared_ptr<const HeadWeights> held = weights_.head();
+    const HeadWeights& w = *held;
+    if (w.final_norm.defined) normalize<float>(rows, w.final_norm, rows);
     if (config_.head_transform) {
       const auto made = ws_.out.mat<float>(rows.rows(), config_.d_model);
-      linear(rows, weights_.head_dense.weight, weights_.head_dense.bias, made);
+      linear(rows, w.dense.weight, w.dense.bias, made);
       activate(*config_.head_transform, made, made);
-      normalize<float>(made, weights_.head_norm, made);
+      normalize<float>(made, w.norm, made);
       rows = made;
     }
-    if (weights_.project_out.weight.defined()) {
+    if (w.project_out.weight.defined()) {
       const auto narrow = ws_.up.mat<float>(rows.rows(), config_.embedding_width());
-      linear(rows, weights_.project_out.weight, {}, narrow);
+      linear(rows, w.project_out.weight, {}, narrow);
       rows = narrow;
     }
-    linear(rows, weights_.head.weight, weights_.head.bias, logits);
+    linear(rows, w.matrix.weight, w.matrix.bias, logits);
     if (config_.logit_soft_cap > 0.0) {
       const auto cap = static_cast<float>(config_.logit_soft_cap);
       scale(1.0F / cap, logits);
@@ -508,7 +512,7 @@ class Pass {
 
   const Model::Impl& model_;
   const ModelConfig& config_;
-  const ModelWeights& weights_;
+  const Weights& weights_;
   Workspace& ws_;
   std::span<const std::int32_t> ids_;
   std::span<const std::int64_t> boundaries_;

@@ -18,14 +18,14 @@ void TokenBatch::clear() {
 namespace detail {
 
 Model make_model(const ModelConfig& config, const ModelOptions& options,
-                 const TensorSource& source) {
+                 std::shared_ptr<const TensorSource> source) {
   auto impl = std::make_unique<Model::Impl>();
   impl->config = config;
   impl->options = options;
   impl->family = &get_family(config.family);
   impl->names = tensor_names(config);
   if (config.positions == PositionKind::kAlibi) impl->slopes = alibi_slopes(config.n_heads);
-  impl->weights = build_weights(config, options, source);
+  impl->weights = std::make_unique<const Weights>(config, options, std::move(source));
   return Model(std::move(impl));
 }
 
@@ -63,11 +63,11 @@ bool has_hook(const ModelConfig& config, HookPoint point) {
 
 Model Model::load(const std::filesystem::path& folder, const ModelOptions& options) {
   if (!std::filesystem::is_directory(folder)) {
-    throw_io(folder.string(), ": not a folder; wanted one with config.json and safetensors");
+    throw_io(folder.string(), ": not a folder; wanted one with config.json and weights");
   }
   const ModelConfig config = read_model_config(folder);
   const std::string_view prefix = detail::get_family(config.family).tensors.prefix;
-  return detail::make_model(config, options, *detail::open_checkpoint(folder, prefix));
+  return detail::make_model(config, options, detail::open_checkpoint(folder, prefix));
 }
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -140,28 +140,9 @@ KvCache Model::make_cache(std::int64_t max_positions) const {
   return {impl_->loaded_layers(), c.n_kv_heads, c.head_dim, max_positions};
 }
 
-std::int64_t Model::weight_bytes_per_token() const {
-  const auto projection = [](const detail::Projection& p) {
-    return p.weight.bytes() + p.bias.size() * sizeof(float);
-  };
-  const auto norm = [](const detail::Norm& n) {
-    return (n.gamma.size() + n.beta.size()) * sizeof(float);
-  };
-  const detail::ModelWeights& w = impl_->weights;
-  std::size_t total = norm(w.embedding_norm) + norm(w.final_norm) + norm(w.head_norm);
-  for (const detail::Projection* p : {&w.project_in, &w.project_out, &w.head_dense, &w.head}) {
-    if (p->weight.defined()) total += projection(*p);
-  }
-  for (const detail::LayerWeights& layer : w.layers) {
-    for (const detail::Norm* n : {&layer.attn_norm, &layer.mlp_norm, &layer.attn_out_norm,
-                                  &layer.mlp_out_norm, &layer.q_norm, &layer.k_norm}) {
-      total += norm(*n);
-    }
-    total += projection(layer.qkv) + projection(layer.attn_out) + projection(layer.up) +
-             projection(layer.down);
-  }
-  return static_cast<std::int64_t>(total);
-}
+std::int64_t Model::weight_bytes_per_token() const { return impl_->weights->packed_bytes(); }
+
+bool Model::streamed() const { return impl_->weights->streamed(); }
 
 std::shared_ptr<const RopeTable> Model::Impl::rope(bool local, bool stretched,
                                                    std::int64_t positions) const {

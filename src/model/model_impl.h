@@ -57,10 +57,10 @@ struct Model::Impl {
   ModelOptions options;
   const detail::Family* family = nullptr;
   detail::TensorNames names;
-  detail::ModelWeights weights;
+  std::unique_ptr<const detail::Weights> weights;
   std::vector<float> slopes;  // of ALiBi, [n_heads]
 
-  std::int64_t loaded_layers() const { return static_cast<std::int64_t>(weights.layers.size()); }
+  std::int64_t loaded_layers() const { return weights->layers(); }
 
   /// A table of config.rope (or local_rope) with at least `positions` positions, `stretched` as
   /// RopeOptions means it. It stays valid while it is held.
@@ -84,7 +84,7 @@ namespace detail {
 
 /// The one way to a Model: checkpoints and random weights alike. `config` must be valid.
 Model make_model(const ModelConfig& config, const ModelOptions& options,
-                 const TensorSource& source);
+                 std::shared_ptr<const TensorSource> source);
 
 /// As Model::check_hook().
 void check_hook(const Model::Impl& model, const Hook& hook);

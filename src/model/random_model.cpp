@@ -44,6 +44,8 @@ class RandomTensors final : public detail::TensorSource {
     return out;
   }
 
+  void check(const std::string& /*name*/, std::span<const std::int64_t> /*shape*/) const override {}
+
  private:
   std::uint64_t seed_;
 };
@@ -81,7 +83,7 @@ ModelConfig bench_llama_config() {
 Model make_random_model(const ModelConfig& config, std::uint64_t seed,
                         const ModelOptions& options) {
   config.validate();
-  return detail::make_model(config, options, *detail::random_tensors(seed));
+  return detail::make_model(config, options, detail::random_tensors(seed));
 }
 
 std::vector<GemmShape> forward_products(const ModelConfig& config, std::int64_t rows,

@@ -38,27 +38,64 @@ struct LayerWeights {
   Projection down;      // [d_model, d_mlp]
 };
 
-struct ModelWeights {
-  Tensor embedding;               // [vocab, embedding_width], borrowed from its file
+/// What stands before the first block.
+struct EmbeddingWeights {
+  Tensor table;                   // [vocab, embedding_width], borrowed from its file
   Tensor positions;               // [max_positions + position_offset, d_model] when learned
   std::vector<float> token_type;  // [d_model], that of type 0, where there are types
-  Norm embedding_norm;
+  Norm norm;
   Projection project_in;  // [d_model, embedding_width] where that differs
-  std::vector<LayerWeights> layers;
+};
 
-  // With the head only.
+/// What stands behind the last.
+struct HeadWeights {
   Norm final_norm;
-  Projection head_dense;   // [d_model, d_model] of head_transform,
-  Norm head_norm;          //   and its norm
+  Projection dense;        // [d_model, d_model] of head_transform,
+  Norm norm;               //   and its norm
   Projection project_out;  // [embedding_width, d_model] where that differs
-  Projection head;         // [vocab, embedding_width]; undefined when left out
+  Projection matrix;       // [vocab, embedding_width]
+};
+
+class Readahead;
+
+/// A model's weights. Either all of them are prepared at once and kept (each tensor's pages given
+/// back once it is packed), or, streamed, a layer and the head are prepared anew whenever they are
+/// asked for, while the kernel reads the pages of the next: a model larger than memory then runs
+/// from its file. The numbers are the same bit for bit. Thread-safe.
+class Weights {
+ public:
+  Weights(const ModelConfig& config, const ModelOptions& options,
+          std::shared_ptr<const TensorSource> source);
+  ~Weights();
+  Weights(const Weights&) = delete;
+  Weights& operator=(const Weights&) = delete;
+
+  bool streamed() const { return streamed_; }
+  std::int64_t layers() const { return layers_; }
+  bool has_head() const { return has_head_; }
+  const EmbeddingWeights& embedding() const { return embedding_; }
+  /// Valid while held.
+  std::shared_ptr<const LayerWeights> layer(std::int64_t i) const;
+  std::shared_ptr<const HeadWeights> head() const;
+  /// Of layers and head, as they are packed; an estimate where streamed.
+  std::int64_t packed_bytes() const { return packed_bytes_; }
+
+ private:
+  class Builder;
+  /// Has the kernel read what is used after this layer.
+  void want_after(std::int64_t layer) const;
+  std::unique_ptr<const Builder> builder_;  // streamed only, after the constructor
+  std::unique_ptr<Readahead> readahead_;    // likewise
+  bool streamed_ = false;
+  bool has_head_ = false;
+  std::int64_t layers_ = 0;
+  std::int64_t packed_bytes_ = 0;
+  EmbeddingWeights embedding_;
+  std::vector<std::shared_ptr<const LayerWeights>> kept_;
+  std::shared_ptr<const HeadWeights> head_;
 };
 
 /// Uniform values by name and seed.
 std::unique_ptr<TensorSource> random_tensors(std::uint64_t seed);
-
-/// Layers are prepared one after the other, each tensor's pages given back once it is packed.
-ModelWeights build_weights(const ModelConfig& config, const ModelOptions& options,
-                           const TensorSource& source);
 
 }  // namespace drrik::detail

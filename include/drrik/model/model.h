@@ -17,6 +17,16 @@
 
 namespace drrik {
 
+/// Where a model's weights are while it runs.
+enum class Residency : std::uint8_t {
+  kAuto,      ///< kStreamed where they would not fit into the memory there is, else kResident.
+  kResident,  ///< Prepared once, in memory.
+  /// In their files: each layer is prepared when a pass comes to it and dropped after it, while the
+  /// next one is read. The same numbers bit for bit; a pass then costs a reading of the files, so
+  /// that large batches are worth their while and generating is slow.
+  kStreamed
+};
+
 struct ModelOptions {
   /// Precision of the matrix products; everything else is float32.
   Compute compute = Compute::kF32;
@@ -24,6 +34,7 @@ struct ModelOptions {
   std::int64_t max_layers = -1;
   /// Leave the output head out (no logits can be asked for).
   bool skip_head = false;
+  Residency residency = Residency::kAuto;
 };
 
 /// Token rows of one or more sequences laid end to end without padding.
@@ -61,7 +72,7 @@ bool has_hook(const ModelConfig& config, HookPoint point);
 /// float32; residual stream, norms, softmax and non-linearities stay float32.
 class Model {
  public:
-  /// Loads a HuggingFace folder (config.json + safetensors, single or sharded).
+  /// Loads a HuggingFace folder: config.json, and safetensors or PyTorch files, single or sharded.
   /// Throws Error(data) naming the file and what is wrong; Error(io) when a file is missing.
   static Model load(const std::filesystem::path& folder, const ModelOptions& options = {});
   ~Model();
@@ -92,6 +103,9 @@ class Model {
   /// has with them; what the cache holds stays as it was, as in transformers. Throws Error(usage)
   /// when the model takes fewer positions, or is not causal.
   KvCache make_cache(std::int64_t max_positions) const;
+
+  /// Whether its layers are prepared anew in each pass (Residency).
+  bool streamed() const;
 
   /// Bytes of weights that generating one token reads, for bandwidth figures.
   std::int64_t weight_bytes_per_token() const;
