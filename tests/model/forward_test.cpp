@@ -90,6 +90,85 @@ TEST(Forward, CachedStepsEqualTheWhole) {
   }
 }
 
+// Windows, ALiBi and caps, over more rows than a block of the kernels has.
+TEST(Forward, CachedStepsEqualTheWholeOverManyBlocks) {
+  for (const char* name : {"mistral-window", "gemma2-layer-types", "gemma3-plain", "bloom-plain",
+                           "falcon-alibi", "falcon-multi-query", "qwen2-layer-types"}) {
+    const Model model = Model::load(data_folder(name));
+    const Tensor long_ids = load_reference(name).file.get("long_ids");
+    const auto ids = long_ids.data<std::int32_t>();
+    TokenBatch one;
+    one.append(ids);
+    ForwardOptions options;
+    options.logits = Logits::kLast;
+    const Tensor whole = model.forward(one, options);
+    KvCache cache = model.make_cache(static_cast<std::int64_t>(ids.size()));
+    Tensor last;
+    // A long prompt, single steps, then pieces of other sizes.
+    for (std::size_t at = 0; at < ids.size();) {
+      const std::size_t piece = at == 0 ? 130 : at < 140 ? 1 : 37;
+      const std::size_t rows = std::min(piece, ids.size() - at);
+      last = model.forward(ids.subspan(at, rows), cache, options);
+      at += rows;
+    }
+    EXPECT_LE(relative_error(last.data<float>(), whole.data<float>()), kOrderTolerance) << name;
+  }
+}
+
+// Sequences of one batch turn by their own lengths, whatever the others' are.
+TEST(Forward, RotaryScalingGoesBySequence) {
+  for (const char* name : {"llama-rope-dynamic", "llama-rope-longrope", "phi3-longrope"}) {
+    const Model model = Model::load(data_folder(name));
+    TokenBatch batch;
+    for (const std::size_t length : {5U, 9U, 20U, 8U, 9U}) {
+      std::vector<std::int32_t> ids(length);
+      for (std::size_t i = 0; i < length; ++i) ids[i] = static_cast<std::int32_t>((i * 7) % 40);
+      batch.append(ids);
+    }
+    ForwardOptions options;
+    options.logits = Logits::kAll;
+    const Tensor packed = model.forward(batch, options);
+    for (std::size_t s = 0; s + 1 < batch.boundaries.size(); ++s) {
+      const std::int64_t begin = batch.boundaries[s];
+      const std::int64_t rows = batch.boundaries[s + 1] - begin;
+      TokenBatch one;
+      one.append(std::span(batch.ids).subspan(static_cast<std::size_t>(begin),
+                                              static_cast<std::size_t>(rows)));
+      const Tensor alone = model.forward(one, options);
+      EXPECT_LE(
+          relative_error(alone.data<float>(), flat(packed.mat<float>().rows_range(begin, rows))),
+          kOrderTolerance)
+          << name << " sequence " << s;
+    }
+  }
+}
+
+TEST(Forward, EveryPointOfEveryWiringReachesTheLogits) {
+  for (const char* name : {"gemma2-plain", "olmo2-plain", "opt-post-norm", "bloom-residual",
+                           "falcon-grouped", "phi-plain"}) {
+    const Model model = Model::load(data_folder(name));
+    const TokenBatch batch = load_reference(name).batch;
+    ForwardOptions options;
+    options.logits = Logits::kAll;
+    const Tensor plain = model.forward(batch, options);
+    for (const Hook& hook : test::all_hooks(model)) {
+      options.hooks = {hook};
+      options.on_hook = [](const Hook&, MatView<float> x) {
+        for (std::int64_t r = 0; r < x.rows(); ++r) {
+          for (std::int64_t c = 0; c < x.cols(); ++c) x(r, c) += static_cast<float>(c % 3);
+        }
+      };
+      const Tensor edited = model.forward(batch, options);
+      EXPECT_GT(relative_error(edited.data<float>(), plain.data<float>()), 1e-3)
+          << name << " " << hook_name(hook.point);
+      // Reading alone changes nothing.
+      options.on_hook = [](const Hook&, MatView<float>) {};
+      const Tensor read = model.forward(batch, options);
+      EXPECT_LE(relative_error(read.data<float>(), plain.data<float>()), kOrderTolerance) << name;
+    }
+  }
+}
+
 TEST(Forward, CacheCanBeCutBack) {
   const Model model = Model::load(data_folder("llama-plain"));
   KvCache cache = model.make_cache(8);

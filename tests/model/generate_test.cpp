@@ -107,6 +107,25 @@ TEST(Generate, LooksAtTheInterruptFlag) {
   EXPECT_EQ(heard, 2);
 }
 
+// Its frequencies change for all positions where it grows past the original ones.
+TEST(Generate, LongRopeRunsOverAllRowsOnceMore) {
+  const Model model = Model::load(data_folder("phi3-longrope"));
+  const std::vector<std::int32_t> prompt = {3, 1, 4, 1, 5};
+  std::vector<std::int64_t> rows;
+  const std::vector<Hook> hooks = {{HookPoint::kMlpOut, 0}};
+  generate(model, prompt, greedy(6), {}, hooks,
+           [&](const Hook&, MatView<float> x) { rows.push_back(x.rows()); });
+  EXPECT_EQ(rows, (std::vector<std::int64_t>{5, 1, 1, 1, 9, 1}));
+}
+
+TEST(Generate, RefusesModelsThatSeeAhead) {
+  const Model model = Model::load(data_folder("gemma3-bidirectional"));
+  const std::vector<std::int32_t> prompt = {3, 1, 4};
+  const auto error = test::error_of([&] { generate(model, prompt, greedy(3)); });
+  EXPECT_EQ(error.first, ErrorKind::kUsage);
+  EXPECT_NE(error.second.find("does not generate"), std::string::npos) << error.second;
+}
+
 TEST(Generate, RefusesBadPrompts) {
   const Model model = Model::load(data_folder("llama-plain"));
   EXPECT_EQ(test::error_of([&] { generate(model, {}, greedy(3)); }).first, ErrorKind::kUsage);

@@ -119,6 +119,13 @@ TEST(HostileModel, WrongShapes) {
       {"gpt2-plain", "n_positions", std::int64_t{2147483647}, "transformer.wpe.weight"},
       {"gpt2-plain", "n_inner", 95, "mlp.c_fc.weight"},
       {"neox-parallel", "intermediate_size", 53, "dense_h_to_4h.weight"},
+      {"opt-plain", "max_position_embeddings", 41, "model.decoder.embed_positions.weight"},
+      {"opt-plain", "word_embed_proj_dim", 1 << 22, "model.decoder.embed_tokens.weight"},
+      {"opt-post-norm", "word_embed_proj_dim", 16, "model.decoder.embed_tokens.weight"},
+      {"falcon-grouped", "num_kv_heads", 1, "query_key_value.weight"},
+      {"phi3-window", "num_key_value_heads", 4, "qkv_proj.weight"},
+      {"phi3-window", "intermediate_size", 27, "gate_up_proj.weight"},
+      {"qwen3-plain", "head_dim", 10, "self_attn.q_norm.weight"},
   };
   for (const Case& c : cases) {
     const Folder folder(c.model);
@@ -130,6 +137,27 @@ TEST(HostileModel, WrongShapes) {
   far.set("max_position_embeddings", std::int64_t{2147483647});
   const Model model = Model::load(far.path());
   EXPECT_EQ(error_of([&] { model.make_cache(std::int64_t{1} << 40); }).first, ErrorKind::kUsage);
+}
+
+TEST(HostileModel, MissingTensorsOfEveryWiring) {
+  const std::pair<const char*, const char*> cases[] = {
+      {"gemma2-plain", "model.layers.1.post_feedforward_layernorm.weight"},
+      {"gemma3-plain", "model.layers.0.self_attn.k_norm.weight"},
+      {"olmo2-plain", "model.layers.0.post_attention_layernorm.weight"},
+      {"phi-plain", "lm_head.bias"},
+      {"phi-qk-norm", "model.layers.2.self_attn.q_layernorm.bias"},
+      {"phi3-window", "model.layers.0.mlp.gate_up_proj.weight"},
+      {"opt-post-norm", "model.decoder.project_in.weight"},
+      {"opt-post-norm", "model.decoder.project_out.weight"},
+      {"bloom-plain", "transformer.word_embeddings_layernorm.bias"},
+      {"falcon-grouped", "transformer.h.0.ln_mlp.weight"},
+      {"falcon-grouped", "transformer.h.1.self_attention.query_key_value.bias"},
+  };
+  for (const auto& [model, tensor] : cases) {
+    const Folder folder(model);
+    folder.rewrite(tensor);
+    expect_data(folder.load_error(), {tensor, "absent"});
+  }
 }
 
 TEST(HostileModel, WrongDtype) {
@@ -230,6 +258,17 @@ TEST(HostileModel, ImpossibleRequests) {
   const auto middle = error_of([&] { parallel.check_hook({HookPoint::kResidMid, 0}); });
   EXPECT_EQ(middle.first, ErrorKind::kUsage);
   EXPECT_NE(middle.second.find("resid_mid"), std::string::npos);
+
+  for (const char* name : {"phi-plain", "falcon-multi-query"}) {
+    const Model side_by_side = Model::load(data_folder(name));
+    EXPECT_EQ(error_of([&] {
+                side_by_side.check_hook({HookPoint::kResidMid, 0});
+              }).first,
+              ErrorKind::kUsage);
+  }
+  const auto add = error_of([&] { model.check_hook({HookPoint::kMlpAdd, 0}); });
+  EXPECT_EQ(add.first, ErrorKind::kUsage);
+  EXPECT_NE(add.second.find("use attn_out or mlp_out"), std::string::npos) << add.second;
 
   EXPECT_EQ(error_of([&] { model.make_cache(0); }).first, ErrorKind::kUsage);
   EXPECT_EQ(error_of([&] { model.make_cache(65); }).first, ErrorKind::kUsage);
