@@ -33,8 +33,46 @@ struct ReluSquared {
     return hn::Mul(y, y);
   }
 };
+struct Relu6 {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF six = hn::Set(d, 6.0F);
+    const VF y = Relu()(d, x);
+    return hn::IfThenElse(hn::Gt(y, six), six, y);
+  }
+};
+struct LeakyRelu {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    return hn::IfThenElse(hn::Lt(x, hn::Zero(d)), hn::Mul(x, hn::Set(d, 0.01F)), x);
+  }
+};
+struct HardSwish {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF gate = Relu6()(d, hn::Add(x, hn::Set(d, 3.0F)));
+    return hn::Mul(x, hn::Mul(gate, hn::Set(d, 1.0F / 6.0F)));
+  }
+};
+struct Mish {
+  // With e = exp(-|x|), tanh(ln(1 + exp(x))) is (1 + 2e) / (1 + 2e + 2e²) from 0 on and
+  // e (e + 2) / (e (e + 2) + 2) below: no exponential overflows and nothing cancels.
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF one = hn::Set(d, 1.0F);
+    const VF two = hn::Set(d, 2.0F);
+    const VF e = exp_nonpositive(d, hn::Neg(hn::Abs(x)));
+    const auto below = hn::Lt(x, hn::Zero(d));
+    const VF top = hn::IfThenElse(below, hn::Mul(e, hn::Add(e, two)), hn::MulAdd(two, e, one));
+    const VF rest = hn::IfThenElse(below, two, hn::Mul(two, hn::Mul(e, e)));
+    return hn::Mul(x, hn::Div(top, hn::Add(top, rest)));
+  }
+};
 struct Gelu {
   HWY_INLINE VF operator()(DF d, VF x) const { return gelu_f32(d, x); }
+};
+struct Gelu10 {
+  HWY_INLINE VF operator()(DF d, VF x) const {
+    const VF ten = hn::Set(d, 10.0F);  // below -10 it never is
+    const VF y = gelu_f32(d, x);
+    return hn::IfThenElse(hn::Gt(y, ten), ten, y);
+  }
 };
 struct GeluTanh {
   // 0.5 (1 + tanh u) = sigmoid(2u), which does not cancel in the negative tail.
@@ -100,6 +138,16 @@ HWY_INLINE void with_activation(Activation activation, const G& g) {
       return g(Sigmoid());
     case Activation::kReluSquared:
       return g(ReluSquared());
+    case Activation::kRelu6:
+      return g(Relu6());
+    case Activation::kLeakyRelu:
+      return g(LeakyRelu());
+    case Activation::kGelu10:
+      return g(Gelu10());
+    case Activation::kMish:
+      return g(Mish());
+    case Activation::kHardSwish:
+      return g(HardSwish());
   }
 }
 
@@ -151,7 +199,7 @@ HWY_EXPORT(GateF32);
 HWY_EXPORT(GateBF16);
 
 // The first name of each function is its own; the others are what configurations call it.
-constexpr std::array<std::pair<std::string_view, Activation>, 19> kNames = {{
+constexpr std::array<std::pair<std::string_view, Activation>, 24> kNames = {{
     {"identity", Activation::kIdentity},
     {"linear", Activation::kIdentity},
     {"relu", Activation::kRelu},
@@ -171,6 +219,11 @@ constexpr std::array<std::pair<std::string_view, Activation>, 19> kNames = {{
     {"sigmoid", Activation::kSigmoid},
     {"relu_squared", Activation::kReluSquared},
     {"relu2", Activation::kReluSquared},
+    {"relu6", Activation::kRelu6},
+    {"leaky_relu", Activation::kLeakyRelu},
+    {"gelu_10", Activation::kGelu10},
+    {"mish", Activation::kMish},
+    {"hardswish", Activation::kHardSwish},
 }};
 
 }  // namespace

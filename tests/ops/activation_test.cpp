@@ -1,5 +1,7 @@
 #include "drrik/ops/activation.h"
 
+#include <algorithm>
+
 #include "ops/ops_testing.h"
 
 namespace drrik {
@@ -7,10 +9,13 @@ namespace {
 
 using testing::Matrix;
 
-constexpr Activation kAll[] = {
-    Activation::kIdentity, Activation::kRelu,      Activation::kGelu,
-    Activation::kGeluTanh, Activation::kGeluQuick, Activation::kSilu,
-    Activation::kTanh,     Activation::kSigmoid,   Activation::kReluSquared};
+const std::vector<Activation> kAll = [] {
+  std::vector<Activation> all;
+  for (int i = 0; i <= static_cast<int>(kLastActivation); ++i) {
+    all.push_back(static_cast<Activation>(i));
+  }
+  return all;
+}();
 
 double naive(Activation a, double x) {
   const auto sigmoid = [](double z) { return 1.0 / (1.0 + std::exp(-z)); };
@@ -33,6 +38,16 @@ double naive(Activation a, double x) {
       return sigmoid(x);
     case Activation::kReluSquared:
       return x < 0.0 ? 0.0 : x * x;
+    case Activation::kRelu6:
+      return std::clamp(x, 0.0, 6.0);
+    case Activation::kLeakyRelu:
+      return x < 0.0 ? 0.01 * x : x;
+    case Activation::kGelu10:
+      return std::min(10.0, 0.5 * x * std::erfc(-x / std::sqrt(2.0)));
+    case Activation::kMish:
+      return x * std::tanh(std::log1p(std::exp(x)));
+    case Activation::kHardSwish:
+      return x * std::clamp(x + 3.0, 0.0, 6.0) / 6.0;
   }
   return 0.0;
 }
@@ -133,6 +148,11 @@ TEST(Activation, NamesOfConfigurations) {
   EXPECT_EQ(find_activation("silu"), Activation::kSilu);
   EXPECT_EQ(find_activation("swish"), Activation::kSilu);
   EXPECT_EQ(find_activation("quick_gelu"), Activation::kGeluQuick);
+  EXPECT_EQ(find_activation("relu6"), Activation::kRelu6);
+  EXPECT_EQ(find_activation("leaky_relu"), Activation::kLeakyRelu);
+  EXPECT_EQ(find_activation("gelu_10"), Activation::kGelu10);
+  EXPECT_EQ(find_activation("mish"), Activation::kMish);
+  EXPECT_EQ(find_activation("hardswish"), Activation::kHardSwish);
   EXPECT_EQ(find_activation("gelu "), std::nullopt);
   EXPECT_EQ(find_activation(""), std::nullopt);
   for (const Activation a : kAll) EXPECT_EQ(find_activation(activation_name(a)), a);

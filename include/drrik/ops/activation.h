@@ -22,9 +22,14 @@ enum class Activation : std::uint8_t {
   kSilu,       ///< x · sigmoid(x), also called swish.
   kTanh,
   kSigmoid,
-  kReluSquared  ///< max(x, 0)².
+  kReluSquared,  ///< max(x, 0)².
+  kRelu6,        ///< min(max(x, 0), 6).
+  kLeakyRelu,    ///< x, or 0.01 x below 0.
+  kGelu10,       ///< kGelu, at most 10.
+  kMish,         ///< x · tanh(ln(1 + exp(x))).
+  kHardSwish     ///< x · min(max(x + 3, 0), 6) / 6.
 };
-inline constexpr Activation kLastActivation = Activation::kReluSquared;
+inline constexpr Activation kLastActivation = Activation::kHardSwish;
 
 /// By the names that `hidden_act` of config.json has: "gelu", "gelu_new", "silu", "swish", ...
 std::optional<Activation> find_activation(std::string_view name);
