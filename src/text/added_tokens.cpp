@@ -152,6 +152,7 @@ void AddedTokens::cut(std::string_view text, bool normalized, std::vector<Stretc
   for (std::size_t from = 0; matcher.find(text, from, match);) {
     from = match.end;
     const AddedToken& token = *find_id(match.value);
+    if (split_special_ && is_special_text(token.content)) continue;
     std::size_t begin = match.begin;
     std::size_t end = match.end;
     if (token.single_word && (word_before(text, begin) || word_after(text, end))) continue;

@@ -67,6 +67,8 @@ class AddedTokens {
 
   /// Gives the token its id: the one its text has already, else the next free one.
   void add(AddedToken token, const Model& model, const Normalizer* normalizer);
+  /// Whether the text of special tokens is cut as any other text.
+  void split_special(bool on) { split_special_ = on; }
   /// After the last add().
   void build_matchers();
 
@@ -86,6 +88,7 @@ class AddedTokens {
   std::unordered_map<std::int32_t, std::size_t> by_id_;  // index in tokens_
   std::unordered_set<std::string> special_;
   std::int32_t largest_ = -1;  // id
+  bool split_special_ = false;
   StringMatcher matcher_[2];
 };
 

@@ -140,15 +140,6 @@ std::string metaspace_piece(const Step& step, std::string token) {
   return replaced(token, step.text, " ");
 }
 
-std::string clean_up(std::string text) {
-  static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
-      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
-      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
-      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
-  for (const auto& [from, to] : kRules) text = replaced(text, from, to);
-  return text;
-}
-
 std::string word_piece_piece(const Step& step, std::string token) {
   return token.starts_with(step.text) ? token.substr(step.text.size()) : " " + token;
 }
@@ -156,7 +147,7 @@ std::string word_piece_piece(const Step& step, std::string token) {
 void word_piece(const Step& step, Tokens& tokens) {
   for (std::size_t i = 0; i < tokens.size(); ++i) {
     if (i > 0) tokens[i] = word_piece_piece(step, std::move(tokens[i]));
-    if (step.flag) tokens[i] = clean_up(std::move(tokens[i]));
+    if (step.flag) tokens[i] = clean_up_spaces(std::move(tokens[i]), true);
   }
 }
 
@@ -172,7 +163,7 @@ std::string bpe_suffix_piece(const Step& step, std::string token) {
 
 std::string ctc_piece(const Step& step, std::string token) {
   token = replaced(token, step.text, "");
-  return step.flag ? replaced(clean_up(std::move(token)), step.content, " ") : token;
+  return step.flag ? replaced(clean_up_spaces(std::move(token), true), step.content, " ") : token;
 }
 
 void ctc(const Step& step, Tokens& tokens) {
@@ -259,6 +250,17 @@ constexpr Entry kDecoders[] = {
 };
 
 }  // namespace
+
+std::string clean_up_spaces(std::string text, bool word_piece) {
+  static constexpr std::pair<std::string_view, std::string_view> kRules[] = {
+      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kRules) {
+    if (word_piece || from != " do not") text = replaced(text, from, to);
+  }
+  return text;
+}
 
 Decoder::Decoder(const Node& node) : present_(true) {
   add(node, 0);

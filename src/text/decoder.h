@@ -11,6 +11,10 @@
 
 namespace drrik::text {
 
+/// Takes back the spaces that tokens of words leave before punctuation and contractions;
+/// `word_piece`: in the words of that decoder, which also makes "do not" one.
+std::string clean_up_spaces(std::string text, bool word_piece);
+
 class Decoder {
  public:
   /// Without steps: tokens joined by spaces, as the reference does when the file has no decoder.

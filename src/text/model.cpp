@@ -18,17 +18,6 @@ constexpr Entry kModels[] = {
     {"WordPiece", make_word_piece},
 };
 
-/// Files of old have no type: the reference takes the first model whose members fit.
-std::string guess_type(const Node& node) {
-  if (node.find("merges")) return "BPE";
-  if (node.find("max_input_chars_per_word") || node.find("continuing_subword_prefix")) {
-    return "WordPiece";
-  }
-  const std::optional<Node> vocab = node.find("vocab");
-  if (vocab && vocab->is_array()) return "Unigram";
-  return "WordLevel";
-}
-
 }  // namespace
 
 void Model::encode_bytes(std::string_view piece, ModelWorkspace& workspace,
@@ -38,9 +27,20 @@ void Model::encode_bytes(std::string_view piece, ModelWorkspace& workspace,
   encode(workspace.mapped, workspace, out);
 }
 
+std::string model_type(const Node& data) {
+  const std::string type = data.string_or("type", "");
+  if (!type.empty()) return type;
+  // The reference takes the first model whose members fit.
+  if (data.find("merges")) return "BPE";
+  if (data.find("max_input_chars_per_word") || data.find("continuing_subword_prefix")) {
+    return "WordPiece";
+  }
+  const std::optional<Node> vocab = data.find("vocab");
+  return vocab && vocab->is_array() ? "Unigram" : "WordLevel";
+}
+
 std::unique_ptr<Model> make_model(const Node& options, const Node& data) {
-  const std::string type = options.string_or("type", "");
-  const std::string wanted = type.empty() ? guess_type(data) : type;
+  const std::string wanted = model_type(data);
   std::vector<std::string> known;
   for (const Entry& entry : kModels) {
     if (wanted == entry.type) return entry.make(options, data);

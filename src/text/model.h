@@ -50,6 +50,9 @@ class Model {
   std::string unk_token_;
 };
 
+/// The type of a model, which old files leave to be guessed.
+std::string model_type(const Node& data);
+
 /// The model of `data` with the type and the flags of `options`, which is the same object unless
 /// something else than the file says how it is run. Throws Error(data) for an unknown type, naming
 /// the known ones.

@@ -166,7 +166,8 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids,
     if (!entry.present || (options.skip_special_tokens && entry.special)) continue;
     tokens.push_back(entry.text);
   }
-  return impl_->decoder.decode(tokens);
+  std::string text = impl_->decoder.decode(tokens);
+  return impl_->clean_up ? text::clean_up_spaces(std::move(text), false) : text;
 }
 
 std::int32_t Tokenizer::vocab_size() const {

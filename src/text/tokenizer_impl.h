@@ -28,7 +28,9 @@ struct Tokenizer::Impl {
     std::vector<text::AddedTokens::Stretch> normal_cuts;
   };
 
-  explicit Impl(const text::Node& root);
+  /// From a tokenizer.json; `pipeline`, when given, has the normalizer, pre-tokenizer, decoder and
+  /// the model's flags instead, and leaves the added tokens to the caller.
+  Impl(const text::Node& root, const text::Node* pipeline);
   /// Fills what is derived from the members; after the last change to them.
   void finish();
 
@@ -38,6 +40,8 @@ struct Tokenizer::Impl {
   text::PreTokenizer pre_tokenizer;
   std::unique_ptr<text::Model> model;
   text::AddedTokens added;
+  std::string model_type;
+  bool clean_up = false;  // decode() takes back spaces before punctuation
   bool has_post_processor = false;
   text::PostProcessor post;
   text::Decoder decoder;

@@ -137,6 +137,20 @@ void append_normalized(std::string_view piece, int options, std::vector<utf8proc
   }
 }
 
+/// Whether utf8proc, which knows newer characters than the package, leaves this one alone too. One
+/// that it does not is new, so that the package composes nothing with it.
+bool agrees(std::string_view character, int options) {
+  std::size_t length = 0;
+  const std::uint32_t code = decode_char(character.data(), length);
+  if (code < 0x80) return true;
+  if (utf8proc_get_property(static_cast<utf8proc_int32_t>(code))->combining_class != 0)
+    return false;
+  std::vector<utf8proc_int32_t> codes;
+  std::string out;
+  append_normalized(character, options, codes, out);
+  return out == character;
+}
+
 }  // namespace
 
 void normalize(NormalForm form, std::string& text) {
@@ -156,7 +170,11 @@ void normalize(NormalForm form, std::string& text) {
       continue;
     }
     // A stretch of characters that may change, with the inert one before it that may compose.
-    const std::size_t begin = compose ? last_starter : at;
+    const bool with_starter =
+        compose &&
+        (at == last_starter ||
+         agrees(std::string_view(text).substr(last_starter, at - last_starter), f.options));
+    const std::size_t begin = with_starter ? last_starter : at;
     while (at < text.size()) {
       const std::uint32_t next = decode_char(text.data() + at, length);
       if (next < 0x80 || (table[next] & f.inert) != 0) break;

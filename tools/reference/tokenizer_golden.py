@@ -60,7 +60,7 @@ STRINGS = [
     "<unk><pad>", "\u2581", "\u2581\u2581a \u2581b", " \u2581 ", "\ufffd", "\ufffd\ufffd \ufffdx", "\u0000nul\u0001\u007f",
     "\U0010ffff\U000e0001\ue000", "\u0378\u0379 \U0001c400", "a" * 70, "ab" * 60, "\u3042" * 50, "\U00010400\U00010428",
     "def f(x):\n\treturn x  # comment\n\n\n\nclass A:\n    pass\n", "Mr. O'Neil's \u2018quotes\u2019 \u201cand\u201d rock'n'roll",
-    "a\u0300b\u0327c\u0335", "\u0e01\u0e33 \u0ba8\u0bbf \u0915\u094d\u0937", "https://example.org/?q=1&r=2#frag", "\t \t\n \t",
+    "a\u0300b\u0327c\u0335", "\U00011070\u093c\u0301 \U0001fbf0\u0301", "\u0e01\u0e33 \u0ba8\u0bbf \u0915\u094d\u0937", "https://example.org/?q=1&r=2#frag", "\t \t\n \t",
 ]
 
 

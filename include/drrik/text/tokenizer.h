@@ -1,5 +1,5 @@
 #pragma once
-// Tokenizers read from HuggingFace `tokenizer.json` files: text to token ids and back.
+// Tokenizers read from the files of HuggingFace models: text to token ids and back.
 //
 // Ids are those of the `tokenizers` package: added tokens, normalizer, pre-tokenizer, model,
 // post-processor and decoder are applied in its order and with its quirks. Truncation and padding
@@ -34,14 +34,22 @@ struct DecodeOptions {
 /// What a tokenizer file holds: one of them is enough for any number of threads.
 class Tokenizer {
  public:
-  /// Reads a `tokenizer.json`. Throws Error(io) when it cannot be read, Error(data) naming the path
-  /// and the member when it is malformed or needs a component drrik does not have.
+  struct Impl;
+
+  /// Reads a `tokenizer.json`, or a SentencePiece model when the name ends in `.model`. Throws
+  /// Error(io) when it cannot be read, Error(data) naming the path and the member when it is
+  /// malformed.
   static Tokenizer from_file(const std::filesystem::path& path);
-  /// Reads `tokenizer.json` in a model folder; `tokenizer_config.json`, `special_tokens_map.json`
-  /// and `config.json` beside it (each optional) name bos, eos, pad and unk and add tokens.
+  /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers 5.23 does: the class
+  /// that `tokenizer_config.json` and `config.json` name says what is made of `tokenizer.json`, or,
+  /// where there is none, of `vocab.json` and `merges.txt`, `vocab.txt` or a SentencePiece model;
+  /// `special_tokens_map.json` and `added_tokens.json` add their tokens. docs/tokenizers.md has the
+  /// details. Throws as from_file().
   static Tokenizer from_folder(const std::filesystem::path& folder);
   /// Parses the text of a `tokenizer.json`. Throws Error(data).
   static Tokenizer from_json(std::string_view json);
+  /// Parses a SentencePiece model (Unigram or BPE). Throws Error(data).
+  static Tokenizer from_sentencepiece(std::string_view bytes);
 
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
@@ -85,7 +93,6 @@ class Tokenizer {
 
  private:
   friend class StreamDecoder;
-  struct Impl;
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
   std::unique_ptr<const Impl> impl_;
 };
