@@ -36,7 +36,7 @@ class Checkpoint final : public TensorSource {
       : folder_(folder),
         quantization_(read_quantization(folder)),
         files_(WeightFiles::open(folder)),
-        prefix_(prefix) {
+        prefix_(canonical_name(std::string(prefix))) {
     for (const auto& item : files_.tensors()) {
       stored_names_.emplace(canonical_name(item.first), item.first);
     }
@@ -66,7 +66,10 @@ class Checkpoint final : public TensorSource {
  private:
   using Names = std::map<std::string, std::string>;  // canonical -> as in the file
 
-  std::string without_prefix(const std::string& name) const {
+  /// Families name the modules of transformers' classes, which for a text model inside another
+  /// lie deeper than the canonical names.
+  std::string without_prefix(const std::string& asked) const {
+    const std::string name = canonical_name(asked);
     return bare_ && name.starts_with(prefix_) ? name.substr(prefix_.size()) : name;
   }
 

@@ -150,6 +150,7 @@ TEST(Hooks, HaveModulePaths) {
   EXPECT_EQ(path("gemma2-plain", HookPoint::kMlpAdd), "model.layers[1].post_feedforward_layernorm");
   EXPECT_EQ(path("gemma2-plain", HookPoint::kResidMid),
             "model.layers[1].pre_feedforward_layernorm (input)");
+  EXPECT_EQ(path("gemma3-multimodal", HookPoint::kMlpOut), "model.language_model.layers[1].mlp");
   EXPECT_EQ(path("olmo2-plain", HookPoint::kAttnAdd), "model.layers[1].post_attention_layernorm");
   EXPECT_EQ(path("olmo2-plain", HookPoint::kResidMid), "model.layers[1].mlp (input)");
   EXPECT_EQ(path("opt-plain", HookPoint::kMlpIn), "model.decoder.layers[1].fc1 (input)");
