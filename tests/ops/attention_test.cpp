@@ -185,6 +185,38 @@ TEST(Attention, ComparatorSeesAWrongMask) {
   EXPECT_EQ(wrong_elements(s, window, qh, kh, vh, Heads<float>(out.view(), 1)), 1);
 }
 
+// Keys that no query of a block sees are not read: NaN there, which no mask could undo once it was
+// multiplied by a weight of 0, leaves the results alone. Both kernels, causal and not.
+TEST(Attention, WindowsSkipWhatLiesOutside) {
+  constexpr std::int64_t kKeys = 400;
+  Matrix q = Matrix::random(kKeys, 16, 0, 1);
+  const Matrix clean_k = Matrix::random(kKeys, 16, 0, 2);
+  const Matrix clean_v = Matrix::random(kKeys, 16, 0, 3);
+  for (const bool causal : {true, false}) {
+    for (const std::int64_t rows : {1, 3, 16}) {
+      AttentionOptions o;
+      o.window = 8;
+      o.causal = causal;
+      const Heads<const float> last(q.view().rows_range(kKeys - rows, rows), 1);
+      Matrix want(rows, 16);
+      attention_cached(last, Heads<const float>(clean_k.view(), 1),
+                       Heads<const float>(clean_v.view(), 1), o, Heads<float>(want.view(), 1));
+      Matrix k = clean_k;
+      Matrix v = clean_v;
+      for (std::int64_t r = 0; r < 280; ++r) {
+        k(r, r % 16) = std::numeric_limits<float>::quiet_NaN();
+        v(r, r % 16) = std::numeric_limits<float>::quiet_NaN();
+      }
+      Matrix got(rows, 16);
+      attention_cached(last, Heads<const float>(k.view(), 1), Heads<const float>(v.view(), 1), o,
+                       Heads<float>(got.view(), 1));
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t c = 0; c < 16; ++c) ASSERT_EQ(got(r, c), want(r, c));
+      }
+    }
+  }
+}
+
 TEST(Attention, WorksInsideOneFusedBufferAndInPlace) {
   // GPT-NeoX: [q k v] of head 0, then of head 1.
   const std::int64_t dim = 16;
