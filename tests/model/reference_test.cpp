@@ -91,6 +91,22 @@ TEST_P(ReferenceModel, GivesTheLogitsAfterALongSequence) {
   EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), kTolerance);
 }
 
+TEST_P(ReferenceModel, CountsItsParameters) {
+  const auto path = data_folder(GetParam()) / "model.safetensors";
+  const ModelConfig config = read_model_config(data_folder(GetParam()));
+  if (!std::filesystem::exists(path)) return;  // sharded
+  const SafetensorsFile file = SafetensorsFile::open(path);
+  std::int64_t stored = 0;
+  for (const SafetensorsEntry& entry : file.entries()) {
+    const bool sees =
+        entry.name.starts_with("vision_tower.") || entry.name.starts_with("multi_modal_projector.");
+    std::int64_t elements = sees ? 0 : 1;
+    for (const std::int64_t size : entry.shape) elements *= size;
+    stored += elements;
+  }
+  EXPECT_EQ(config.parameter_count(), stored);
+}
+
 TEST_P(ReferenceModel, LoadsOnlyTheLayersNeeded) {
   ModelOptions options;
   options.max_layers = 1;
