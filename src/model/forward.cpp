@@ -5,7 +5,6 @@
 // what one step wrote is still in cache when the next reads it.
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -14,6 +13,7 @@
 #include "drrik/ops/convert.h"
 #include "drrik/ops/norm.h"
 #include "model/model_impl.h"
+#include "model/row_places.h"
 
 namespace drrik::detail {
 namespace {
@@ -23,13 +23,6 @@ constexpr std::int64_t kChunkRows = 512;
 std::uint16_t bit(HookPoint point) {
   return static_cast<std::uint16_t>(1U << static_cast<unsigned>(point));
 }
-
-/// Consecutive rows that turn by one table.
-struct RopeRun {
-  std::int64_t begin = 0;
-  std::int64_t rows = 0;
-  std::shared_ptr<const RopeTable> table;
-};
 
 class Pass {
  public:
@@ -134,7 +127,7 @@ class Pass {
   void embed() {
     const EmbeddingWeights& w = weights_.embedding();
     resid_ = ws_.resid.mat<float>(n_, config_.d_model);
-    place_rows();
+    places_ = place_rows(model_, ids_, boundaries_, past_, ws_);
     const auto scale = static_cast<float>(config_.embedding_scale);
     if (w.project_in.weight.defined()) {
       const auto narrow = ws_.out.mat<float>(n_, config_.embedding_width());
@@ -148,77 +141,6 @@ class Pass {
       add_embedding(w.positions, ws_.positions, resid_);
     }
     if (w.norm.defined) normalize_stream(w.norm);
-  }
-
-  /// Calls f(begin, rows, length) for every sequence that has rows; length counts its cached
-  /// positions too.
-  template <typename F>
-  void each_sequence(const F& f) const {
-    for (std::size_t s = 0; s + 1 < boundaries_.size(); ++s) {
-      const std::int64_t rows = boundaries_[s + 1] - boundaries_[s];
-      if (rows > 0) f(boundaries_[s], rows, past_ + rows);
-    }
-  }
-
-  /// Where each row stands, and what turns or biases its attention there.
-  void place_rows() {
-    ws_.positions.resize(ids_.size());
-    const bool learned = config_.positions == PositionKind::kLearned;
-    const std::int64_t offset = learned ? config_.position_offset : 0;
-    std::int64_t longest = 0;
-    each_sequence([&](std::int64_t begin, std::int64_t rows, std::int64_t length) {
-      longest = std::max(longest, length);
-      std::int64_t position = past_ + offset;
-      for (std::int64_t i = begin; i < begin + rows; ++i) {
-        const bool counts = !config_.uncounted_id || ids_[idx(i)] != *config_.uncounted_id;
-        ws_.positions[idx(i)] = static_cast<std::int32_t>(counts ? position++ : offset - 1);
-      }
-    });
-    if (config_.positions == PositionKind::kRotary) {
-      plan_rope(false, ropes_);
-      if (config_.local_rope) plan_rope(true, local_ropes_);
-    }
-    if (config_.positions == PositionKind::kAlibi && config_.rounded_alibi) round_alibi(longest);
-  }
-
-  void plan_rope(bool local, std::vector<RopeRun>& runs) const {
-    const RopeOptions& rope = local ? *config_.local_rope : config_.rope;
-    std::int64_t longest[2] = {0, 0};
-    each_sequence([&](std::int64_t, std::int64_t, std::int64_t length) {
-      std::int64_t& most = longest[rope.stretched(length) ? 1 : 0];
-      most = std::max(most, length);
-    });
-    // Under dynamic scaling each longer sequence has a table of its own.
-    const bool own = rope.scaling == RopeScaling::kDynamic;
-    std::shared_ptr<const RopeTable> tables[2];
-    if (longest[0] > 0) tables[0] = model_.rope(local, false, longest[0]);
-    if (longest[1] > 0 && !own) tables[1] = model_.rope(local, true, longest[1]);
-    each_sequence([&](std::int64_t begin, std::int64_t rows, std::int64_t length) {
-      const bool stretched = rope.stretched(length);
-      std::shared_ptr<const RopeTable> table = tables[stretched ? 1 : 0];
-      if (stretched && own) {
-        table = std::make_shared<const RopeTable>(rope_inverse_frequencies(rope, length), length,
-                                                  static_cast<float>(rope.cos_sin_scale), past_);
-      }
-      if (!runs.empty() && runs.back().table == table) {
-        runs.back().rows = begin + rows - runs.back().begin;
-      } else {
-        runs.push_back({begin, rows, std::move(table)});
-      }
-    });
-  }
-
-  /// Falcon forms its bias in bfloat16, every step of it.
-  void round_alibi(std::int64_t longest) {
-    key_bias_ = ws_.bias.mat<float>(config_.n_heads, longest);
-    const auto rounded = [](float x) { return static_cast<float>(BF16(x)); };
-    const auto scale = static_cast<float>(attention_scale());
-    for (std::int64_t h = 0; h < config_.n_heads; ++h) {
-      const float slope = rounded(model_.slopes[idx(h)]);
-      for (std::int64_t j = 0; j < longest; ++j) {
-        key_bias_(h, j) = scale * rounded(slope * rounded(static_cast<float>(j)));
-      }
-    }
   }
 
   /// Without a norm a copy.
@@ -358,7 +280,7 @@ class Pass {
       normalize_heads(k, qkv_.cols_range(q_dim, kv_dim), w.k_norm);
     }
     const bool local = config_.local_rope && config_.window(layer_) > 0;
-    for (const RopeRun& run : local ? local_ropes_ : ropes_) {
+    for (const RopeRun& run : local ? places_.local_ropes : places_.ropes) {
       apply_rope(q.rows_range(run.begin, run.rows), k.rows_range(run.begin, run.rows), *run.table,
                  std::span(ws_.positions).subspan(idx(run.begin), idx(run.rows)));
     }
@@ -366,12 +288,12 @@ class Pass {
     const Heads<float> out(mixed(), config_.n_heads);
     AttentionOptions options;
     options.compute = model_.options.compute;
-    options.scale = static_cast<float>(attention_scale());
+    options.scale = static_cast<float>(attention_scale(config_, layer_));
     options.causal = config_.causal;
     options.window = config_.window(layer_);
     options.soft_cap = static_cast<float>(config_.attention_soft_cap);
     if (config_.rounded_alibi) {
-      options.key_bias = key_bias_;
+      options.key_bias = places_.key_bias;
     } else {
       options.alibi_slopes = model_.slopes;
     }
@@ -396,13 +318,6 @@ class Pass {
     } else {
       rms_norm(heads, norm.gamma, {.eps = eps});
     }
-  }
-
-  double attention_scale() const {
-    double scale = config_.attention_scale;
-    if (scale == 0.0) scale = 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
-    if (config_.scale_by_inverse_layer) scale /= static_cast<double>(layer_ + 1);
-    return scale;
   }
 
   void append(const Heads<float>& from, const Heads<float>& cache) const {
@@ -522,9 +437,7 @@ class Pass {
   std::int64_t past_;
   bool bf16_;
   Norm no_norm_;
-  std::vector<RopeRun> ropes_;
-  std::vector<RopeRun> local_ropes_;
-  MatView<float> key_bias_;
+  RowPlaces places_;
   std::int64_t layer_ = 0;
   std::int64_t stop_layer_ = -1;
   std::uint16_t stop_point_ = 0;
