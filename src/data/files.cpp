@@ -193,7 +193,9 @@ std::vector<DataFile> named_file(const fs::path& path) {
   if (!files.empty()) return files;
   const Magic magic = find_magic(path);
   if (magic == Magic::kParquet) return {{path, find_format("x.parquet"), {}}};
-  if (magic == Magic::kArrowFile) return {{path, find_format("x.arrow"), {}}};
+  if (magic == Magic::kArrowFile || magic == Magic::kArrowStream) {
+    return {{path, find_format("x.arrow"), {}}};
+  }
   throw_unknown(path);
 }
 

@@ -171,6 +171,9 @@ TEST_F(Columnar, ReadsCompressedStreamsOnly) {
   DatasetOptions options;
   options.path = (folder / "nameless").string();
   EXPECT_EQ(texts_of(options).size(), 24U);
+  write_file_atomic(folder / "x.stream", stream);
+  options.path = (folder / "x.stream").string();
+  EXPECT_EQ(texts_of(options).size(), 24U);
 }
 
 TEST_F(Columnar, DamageIsAnErrorOrOtherRowsNeverMore) {
@@ -196,7 +199,9 @@ TEST_F(Columnar, DamageIsAnErrorOrOtherRowsNeverMore) {
       read_all(bytes);
     }
   }
+#if !defined(__SANITIZE_ADDRESS__)  // which keeps freed memory back
   EXPECT_LT(peak_resident_bytes(), std::uint64_t{1} << 30);
+#endif
 }
 
 TEST_F(Columnar, ChecksumsAndSharedSamples) {

@@ -115,6 +115,7 @@ def archives(out):
         archive.writestr("a.jsonl", rows.replace("row", "a"))
         archive.writestr("__MACOSX/._a.jsonl", "junk")
         archive.writestr("LICENSE", "free")
+        archive.writestr("dataset_info.json", '{"text": "no row"}')
 
 
 def saved(out):
