@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <charconv>
-#include <filesystem>
 #include <iostream>
 
 #include "drrik/base/error.h"
@@ -97,21 +96,33 @@ void PromptedOutput::finish() {
   std::cout << "\n";
 }
 
-std::string resolve_model(const std::string& model) {
-  namespace fs = std::filesystem;
-  if (model.empty()) throw_usage("no model given; --model FOLDER names one");
-  std::error_code error;
-  if (fs::is_directory(model, error)) return model;
-  if (fs::exists(model, error)) throw_usage("model '", model, "' is a file; wanted a model folder");
-  if (error && error != std::errc::no_such_file_or_directory) {
-    throw_io("model '", model, "': ", error.message());
+void add_hub_flags(CLI::App& app, Globals& globals) {
+  if (app.get_option_no_throw("--cache-dir") != nullptr) return;  // the dataset's, or the model's
+  const char* group = "Hub options";
+  app.add_option("--cache-dir", globals.hub.cache_dir,
+                 "Where files from the Hub are kept (default: as huggingface_hub, HF_HUB_CACHE)")
+      ->group(group)
+      ->type_name("DIR");
+  app.add_flag("--offline", globals.hub.offline, "Use what the cache has; no request to the Hub")
+      ->group(group);
+}
+
+HubOptions hub_options(const Globals& globals) {
+  const Environment environment = process_environment();
+  HubOptions options = HubOptions::from_environment(environment);
+  if (!globals.hub.token.empty()) {
+    options.token = Secret(globals.hub.token);
+  } else if (!implicit_token_disabled(environment) && get_settings().has_hf_token()) {
+    options.token = get_settings().hf_token;  // from .env too
   }
-  const bool looks_like_hub_id = std::count(model.begin(), model.end(), '/') == 1 &&
-                                 model.front() != '/' && model.front() != '.';
-  throw_io("model '", model, "' is no local folder",
-           looks_like_hub_id ? "; this version reads local folders only: download it first, for "
-                               "example with 'huggingface-cli download'"
-                             : "");
+  if (!globals.hub.cache_dir.empty()) options.cache_dir = globals.hub.cache_dir;
+  if (globals.hub.offline) options.offline = true;
+  return options;
+}
+
+std::string resolve_model(const Config& config, ModelPart part) {
+  const Config::Model& model = config.extractor.model;
+  return resolve_model_folder(model.model_name, model.revision, part).string();
 }
 
 std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "drrik/config/config.h"
+#include "drrik/hub/resolve.h"
 
 namespace drrik::cli {
 
@@ -23,6 +24,13 @@ struct Globals {
   std::string config_file;
   /// Flags that set an option of the configuration: its dotted path and the text given.
   std::vector<std::pair<std::string, std::string>> settings;
+  struct {
+    std::string cache_dir;
+    std::string token;
+    bool offline = false;
+  } hub;
+  /// What the program ends with when nothing was thrown.
+  int exit_code = 0;
   /// Defaults, --config, environment and flags, merged before a subcommand runs.
   Config config;
 
@@ -78,16 +86,23 @@ class PromptedOutput {
 std::vector<std::int64_t> parse_integers(const std::string& text, const std::string& flag);
 std::vector<double> parse_doubles(const std::string& text, const std::string& flag);
 
-/// A local model folder, as given. Throws Error(usage) when empty or a file, Error(io) when it is
-/// not there, saying what can be done.
-std::string resolve_model(const std::string& model);
+/// --cache-dir and --offline, once for each subcommand.
+void add_hub_flags(CLI::App& app, Globals& globals);
+/// What the environment, the .env file and the flags say. Throws Error(usage).
+HubOptions hub_options(const Globals& globals);
+
+/// The folder of the configured model: a local one, as given, or one from the Hub's cache, fetched
+/// when it is not there. Throws as resolve_model_folder().
+std::string resolve_model(const Config& config, ModelPart part = ModelPart::kWhole);
 
 // One file each: cmd_<name>.cpp.
 Command bench_command();
+Command cache_command();
 Command completion_command();
 Command config_command();
 Command data_command();
 Command decode_command();
+Command download_command();
 Command encode_command();
 Command eval_command();
 Command extract_command();

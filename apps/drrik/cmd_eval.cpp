@@ -45,8 +45,7 @@ void run(const Globals& globals, const Flags& flags) {
     if (config.extractor.dataset.dataset_name.empty()) {
       throw_usage("--model needs --dataset: texts to splice the autoencoder into");
     }
-    const Tokenizer tokenizer =
-        Tokenizer::from_folder(resolve_model(config.extractor.model.model_name));
+    const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(config));
     const Model model = load_model(config);
     const SpliceReport splice = evaluate_splice(
         model, *loaded.sae, hook_of(flags.layer, flags.hook, loaded.record),

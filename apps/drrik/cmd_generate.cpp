@@ -19,8 +19,7 @@ void run(const Globals& globals, const Flags& flags) {
   SamplingOptions sampling = flags.sampling;
   sampling.seed = globals.seed();
   sampling.validate();
-  const Tokenizer tokenizer =
-      Tokenizer::from_folder(resolve_model(globals.config.extractor.model.model_name));
+  const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(globals.config));
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
   if (prompt.empty()) throw_usage("--prompt: got no tokens; give some text");
   const Model model = load_model(globals.config);

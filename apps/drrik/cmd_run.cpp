@@ -268,7 +268,7 @@ void run_all(const Globals& globals, bool resume) {
   if (globals.config_file.empty()) throw_usage("run: got no configuration; drrik run CONFIG.yaml");
   const Config& config = globals.config;
   Run run(globals, resume);
-  run.model = resolve_model(config.extractor.model.model_name);
+  run.model = resolve_model(config);
   run.activations = globals.folder("extractor.extraction.output_dir");
   run.sae_folder = globals.folder("autoencoder.output_dir");
   create_output_dirs(config);
@@ -310,6 +310,7 @@ Command run_command() {
                            "YAML file of settings (or --config)")
                 ->type_name("CONFIG.yaml");
             add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
+            add_hub_flags(app, globals);
             app.add_flag("--resume", *resume, "Go on with an extraction or training cut short");
             return [&globals, resume] { run_all(globals, *resume); };
           }};

@@ -22,10 +22,11 @@ struct Flags {
   bool decode = false;
 };
 
-Tokenizer open_tokenizer(const std::string& model) {
+Tokenizer open_tokenizer(const Config& config) {
+  const std::string& model = config.extractor.model.model_name;
   std::error_code error;
   if (std::filesystem::is_regular_file(model, error)) return Tokenizer::from_file(model);
-  return Tokenizer::from_folder(resolve_model(model));
+  return Tokenizer::from_folder(resolve_model(config, ModelPart::kTokenizer));
 }
 
 void print_ids(const std::vector<std::int32_t>& ids) {
@@ -82,7 +83,7 @@ void run(const Globals& globals, const Flags& flags) {
   if (inputs != 1) {
     throw_usage("tokenize: got ", inputs, " of --text, --file, --dataset; wanted one");
   }
-  const Tokenizer tokenizer = open_tokenizer(globals.config.extractor.model.model_name);
+  const Tokenizer tokenizer = open_tokenizer(globals.config);
   if (flags.decode) {
     if (dataset) throw_usage("--decode takes --text or --file, not --dataset");
     return decode(globals, flags, tokenizer);
@@ -110,7 +111,8 @@ Command tokenize_command() {
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
             add_setting(app, globals, "--model", "extractor.model.model_name")
-                ->description("Model folder or tokenizer.json");
+                ->description("Model folder, Hub id or tokenizer.json");
+            add_setting(app, globals, "--revision", "extractor.model.revision");
             app.add_option("--text", flags->text, "One text (or ids, with --decode)");
             app.add_option("--file", flags->file, "A file: one text (or an array of ids a line)");
             add_dataset_settings(app, globals);

@@ -28,8 +28,7 @@ void run(const Globals& globals, const Flags& flags) {
   }
   for (const std::int64_t feature : wanted.features) {
     if (feature < 0 || feature >= loaded.sae->d_sae()) {
-      throw_usage("--features: ", feature, ", the autoencoder has 0 to ",
-                  loaded.sae->d_sae() - 1);
+      throw_usage("--features: ", feature, ", the autoencoder has 0 to ", loaded.sae->d_sae() - 1);
     }
   }
   FeatureVisualizer visualizer(*loaded.sae, *rows, visualizer_options(globals));

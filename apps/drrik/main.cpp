@@ -23,11 +23,11 @@ namespace drrik::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      run_command(),    extract_command(),   train_command(),     eval_command(),
-      encode_command(), decode_command(),    visualize_command(), features_command(),
-      steer_command(),  generate_command(),  tokenize_command(),  logits_command(),
-      hooks_command(),  bench_command(),     data_command(),      info_command(),
-      config_command(), completion_command()};
+      run_command(),      extract_command(),  train_command(),     eval_command(),
+      encode_command(),   decode_command(),   visualize_command(), features_command(),
+      steer_command(),    generate_command(), tokenize_command(),  logits_command(),
+      hooks_command(),    bench_command(),    data_command(),      info_command(),
+      download_command(), cache_command(),    config_command(),    completion_command()};
   return table;
 }
 
@@ -123,12 +123,13 @@ int run(int argc, char** argv) {
   try {
     configure(globals);
     install_interrupt_handler();
+    set_default_hub_options([&globals] { return hub_options(globals); });
     for (std::size_t i = 0; i < subs.size(); ++i) {
       if (subs[i]->parsed()) actions[i]();
     }
     std::cout.flush();
     if (!std::cout) throw_io("cannot write to standard output");
-    return 0;
+    return globals.exit_code;
   } catch (const Error& error) {
     return fail(globals, static_cast<int>(error.kind()), error.what());
   } catch (const std::filesystem::filesystem_error& error) {

@@ -17,12 +17,14 @@ Compute parse_compute(const std::string& dtype) {
 
 void add_model_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
+  add_setting(app, globals, "--revision", "extractor.model.revision");
   add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
+  add_hub_flags(app, globals);
 }
 
 Model load_model(const Config& config, ModelOptions options) {
   options.compute = parse_compute(config.extractor.model.torch_dtype);
-  return Model::load(resolve_model(config.extractor.model.model_name), options);
+  return Model::load(resolve_model(config), options);
 }
 
 void add_sampling_settings(CLI::App& app, Globals& globals) {

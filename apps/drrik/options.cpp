@@ -19,6 +19,7 @@ DatasetOptions dataset_options(const Config& config) {
   DatasetOptions to;
   to.path = from.dataset_name;
   to.config = from.dataset_config;
+  to.revision = from.dataset_revision;
   to.split = from.split;
   to.text_column = from.text_column;
   to.sample_by = parse_sample_by(from.sample_by);
@@ -30,13 +31,15 @@ ExtractorOptions extractor_options(const Globals& globals) {
   const Config::Extractor& from = globals.config.extractor;
   ExtractorOptions to;
   if (from.dataset.dataset_name.empty()) throw_usage("no dataset given; --dataset names one");
-  to.model.model_name = resolve_model(from.model.model_name);
+  resolve_model(globals.config);  // before any work on the dataset
+  to.model.model_name = from.model.model_name;
   to.model.revision = from.model.revision;
   to.model.torch_dtype = dtype_option(from.model.torch_dtype, "--dtype");
   to.model.device_map = from.model.device_map;
   to.model.trust_remote_code = from.model.trust_remote_code;
   to.dataset.dataset_name = from.dataset.dataset_name;
   to.dataset.dataset_config = from.dataset.dataset_config;
+  to.dataset.dataset_revision = from.dataset.dataset_revision;
   to.dataset.split = from.dataset.split;
   to.dataset.num_samples = from.dataset.num_samples.value_or(-1);
   to.dataset.text_column = from.dataset.text_column;
@@ -58,14 +61,17 @@ ExtractorOptions extractor_options(const Globals& globals) {
 void add_dataset_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--dataset", "extractor.dataset.dataset_name");
   add_setting(app, globals, "--dataset-config", "extractor.dataset.dataset_config");
+  add_setting(app, globals, "--dataset-revision", "extractor.dataset.dataset_revision");
   add_setting(app, globals, "--split", "extractor.dataset.split");
   add_setting(app, globals, "--text-column", "extractor.dataset.text_column");
   add_setting(app, globals, "--sample-by", "extractor.dataset.sample_by");
   add_setting(app, globals, "--num-samples", "extractor.dataset.num_samples");
+  add_hub_flags(app, globals);
 }
 
 void add_extract_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
+  add_setting(app, globals, "--revision", "extractor.model.revision");
   add_dataset_settings(app, globals);
   add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
   add_switch(app, globals, "--pack", "extractor.dataset.pack", "true",

@@ -9,6 +9,7 @@
 #include "drrik/base/log.h"
 #include "drrik/base/system.h"
 #include "drrik/base/threads.h"
+#include "drrik/hub/resolve.h"
 #include "drrik/ops/convert.h"
 #include "drrik/sae/io.h"
 #include "options.h"
@@ -327,9 +328,10 @@ RowLabeler labeler_for(const std::string& activations) {
   if (!is_activation_store(activations)) return row_number_labeler();
   auto metadata = std::make_shared<const ActivationMetadata>(load_activation_metadata(activations));
   std::shared_ptr<const Tokenizer> tokenizer;
-  const fs::path model = metadata->config.model.model_name;
-  if (fs::exists(model / "tokenizer.json")) {
-    tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(model));
+  const auto& model = metadata->config.model;
+  const auto folder = find_model_folder(model.model_name, model.revision, ModelPart::kTokenizer);
+  if (folder && fs::exists(*folder / "tokenizer.json")) {
+    tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(*folder));
   }
   return activation_labeler(metadata, tokenizer);
 }

@@ -44,7 +44,7 @@ SaeSteering SteerFlags::open(const Globals& globals) const {
   LoadedSae loaded =
       load_sae_with_record(globals.folder_or(sae, "--sae", "autoencoder.output_dir"));
   const Hook hook_point = hook_of(layer, hook, loaded.record);
-  const std::string folder = resolve_model(globals.config.extractor.model.model_name);
+  const std::string folder = resolve_model(globals.config);
   auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(folder));
   auto model = std::make_shared<const Model>(load_model(globals.config));
   return {std::shared_ptr<const Sae>(std::move(loaded.sae)), model, tokenizer, hook_point};

@@ -8,6 +8,7 @@
 #include "drrik/base/interrupt.h"
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
+#include "drrik/hub/resolve.h"
 
 namespace drrik {
 namespace {
@@ -47,15 +48,8 @@ struct ActivationExtractor::Impl {
   std::function<void(std::int64_t)> on_batch;
 
   std::filesystem::path model_folder() const {
-    const auto& name = options.model.model_name;
-    if (name.empty()) throw_usage("no model: model_name is empty");
-    std::error_code ignored;
-    if (!std::filesystem::is_directory(name, ignored)) {
-      throw_io("model '", name,
-               "' is not a folder on this machine; wanted one with config.json, "
-               "model.safetensors and tokenizer.json");
-    }
-    return name;
+    if (options.model.model_name.empty()) throw_usage("no model: model_name is empty");
+    return resolve_model_folder(options.model.model_name, options.model.revision);
   }
 
   void check_layers(const Model& loaded) const {
@@ -103,6 +97,7 @@ struct ActivationExtractor::Impl {
       DatasetOptions open;
       open.path = options.dataset.dataset_name;
       open.config = options.dataset.dataset_config;
+      open.revision = options.dataset.dataset_revision;
       open.split = options.dataset.split;
       open.text_column = options.dataset.text_column;
       open.sample_by = options.dataset.sample_by;

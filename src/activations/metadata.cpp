@@ -60,6 +60,7 @@ ExtractorOptions config_from_json(const Json& json, std::string_view what) {
     auto& group = out.dataset;
     group.dataset_name = get_string(*dataset, "dataset_name", where, "");
     group.dataset_config = get_string(*dataset, "dataset_config", where, "");
+    group.dataset_revision = get_string(*dataset, "dataset_revision", where, "main");
     group.split = get_string(*dataset, "split", where, "train");
     group.num_samples = get_int(*dataset, "num_samples", where, -1);
     group.text_column = get_string(*dataset, "text_column", where, "");
@@ -327,6 +328,7 @@ Json config_to_json(const ExtractorOptions& options) {
               {"dataset",
                {{"dataset_name", dataset.dataset_name},
                 {"dataset_config", dataset.dataset_config},
+                {"dataset_revision", dataset.dataset_revision},
                 {"split", dataset.split},
                 {"num_samples", dataset.num_samples},
                 {"text_column", dataset.text_column},

@@ -64,6 +64,8 @@ const std::map<std::string, Setter>& setters() {
        [](auto& o, const auto& n, const auto& v) { o.model.trust_remote_code = parse_bool(n, v); }},
       {"dataset_name", [](auto& o, const auto&, const auto& v) { o.dataset.dataset_name = v; }},
       {"dataset_config", [](auto& o, const auto&, const auto& v) { o.dataset.dataset_config = v; }},
+      {"dataset_revision",
+       [](auto& o, const auto&, const auto& v) { o.dataset.dataset_revision = v; }},
       {"split", [](auto& o, const auto&, const auto& v) { o.dataset.split = v; }},
       {"num_samples",
        [](auto& o, const auto& n, const auto& v) { o.dataset.num_samples = parse_int(n, v); }},

@@ -39,6 +39,8 @@ std::vector<Field> make_fields() {
        DRRIK_FIELD(extractor.dataset.dataset_name)},
       {"extractor.dataset.dataset_config", "Configuration of a Hub dataset; empty for its default.",
        DRRIK_FIELD(extractor.dataset.dataset_config)},
+      {"extractor.dataset.dataset_revision", "Branch, tag or commit of a Hub dataset.",
+       DRRIK_FIELD(extractor.dataset.dataset_revision)},
       {"extractor.dataset.split", "Split of a Hub dataset.", DRRIK_FIELD(extractor.dataset.split)},
       {"extractor.dataset.num_samples", "Rows to take from the start; null takes all.",
        DRRIK_FIELD(extractor.dataset.num_samples), at_least(1)},

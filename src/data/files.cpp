@@ -7,9 +7,11 @@
 #include <map>
 #include <optional>
 
+#include "data/hub_dataset.h"
 #include "data/layout.h"
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
+#include "drrik/hub/repo.h"
 #include "io/json.h"
 
 namespace drrik {
@@ -131,26 +133,11 @@ std::string read_formats() {
   throw_data("'", path.string(), "': format not known by its name; read are ", read_formats());
 }
 
-[[noreturn]] void throw_not_found(const std::string& path) {
-  const auto slash = path.find('/');
-  const bool hub = !path.empty() && path.find_first_of(" \\") == std::string::npos &&
-                   path.front() != '/' && path.front() != '.' &&
-                   (slash == std::string::npos || path.find('/', slash + 1) == std::string::npos) &&
-                   find_format(path) == nullptr;
-  throw_io("dataset '", path, "': no such file or folder",
-           hub ? "; if it is a dataset on the Hub: this build reads local data, so download it "
-                 "first (hf download " +
-                     path +
-                     " --repo-type dataset --local-dir DIR) and pass "
-                     "the folder"
-               : "");
-}
-
-Layout named_layout(const fs::path& folder, const LayoutFiles& files, const std::string& config) {
+Layout named_layout(const std::string& where, const LayoutFiles& files, const std::string& config) {
   try {
     return resolve_layout(files, config);
   } catch (Error& error) {
-    throw error.add_context(folder.string());
+    throw error.add_context(where);
   }
 }
 
@@ -163,33 +150,9 @@ bool cached_result(const std::string& name) {
   return name.rfind("cache-", 0) == 0 && ends_with(name, ".arrow");
 }
 
-bool beside_data(const std::string& name) {
-  return std::find(kNotData.begin(), kNotData.end(), name) != kNotData.end() || cached_result(name);
-}
-
-// One file, or those in an archive, by their names there. Nothing when no format is known.
-std::vector<DataFile> classify(const fs::path& path) {
-  const DataFormat* format = find_format(path);
-  if (lower(path.extension().string()) != ".zip") {
-    if (format == nullptr) return {};
-    return {{path, format, {}}};
-  }
-  std::vector<DataFile> files;
-  for (const std::string& member : zip_members(path)) {
-    const DataFormat* inside = find_format(member);
-    if (inside == nullptr || !inside->in_folders ||
-        beside_data(fs::path(member).filename().string())) {
-      continue;
-    }
-    files.push_back({path, inside, member});
-  }
-  if (files.empty() && format != nullptr) files.push_back({path, format, {}});
-  return files;
-}
-
 // A file that the user named: its bytes may tell what its name does not.
 std::vector<DataFile> named_file(const fs::path& path) {
-  std::vector<DataFile> files = classify(path);
+  std::vector<DataFile> files = classify_file(path);
   if (!files.empty()) return files;
   const Magic magic = find_magic(path);
   if (magic == Magic::kParquet) return {{path, find_format("x.parquet"), {}}};
@@ -283,13 +246,11 @@ DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
   std::vector<fs::path> paths;
   walk(folder, paths);
   std::map<std::string, std::vector<DataFile>> known;  // by relative path
-  std::map<std::string_view, std::size_t> families;
   LayoutFiles layout_files;
   for (const fs::path& path : paths) {
     if (beside_data(path.filename().string())) continue;
-    std::vector<DataFile> files = classify(path);
+    std::vector<DataFile> files = classify_file(path);
     if (files.empty() || !files.front().format->in_folders) continue;
-    ++families[files.front().format->family];
     known.emplace(path.lexically_relative(folder).string(), std::move(files));
   }
   if (known.empty()) {
@@ -297,8 +258,41 @@ DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
   }
   layout_files.readme = read_small(folder / "README.md");
   layout_files.huggingface_yaml = read_small(folder / ".huggingface.yaml");
+  return arrange_files(folder.string(), std::move(known), std::move(layout_files), options);
+}
+
+}  // namespace
+
+bool beside_data(const std::string& name) {
+  return std::find(kNotData.begin(), kNotData.end(), name) != kNotData.end() || cached_result(name);
+}
+
+std::vector<DataFile> classify_file(const fs::path& path) {
+  const DataFormat* format = find_format(path);
+  if (lower(path.extension().string()) != ".zip") {
+    if (format == nullptr) return {};
+    return {{path, format, {}}};
+  }
+  std::vector<DataFile> files;
+  for (const std::string& member : zip_members(path)) {
+    const DataFormat* inside = find_format(member);
+    if (inside == nullptr || !inside->in_folders ||
+        beside_data(fs::path(member).filename().string())) {
+      continue;
+    }
+    files.push_back({path, inside, member});
+  }
+  if (files.empty() && format != nullptr) files.push_back({path, format, {}});
+  return files;
+}
+
+DataFiles arrange_files(const std::string& where,
+                        std::map<std::string, std::vector<DataFile>> known,
+                        LayoutFiles layout_files, const DatasetOptions& options) {
+  std::map<std::string_view, std::size_t> families;
+  for (const auto& [path, files] : known) ++families[files.front().format->family];
   for (const auto& [path, files] : known) layout_files.paths.push_back(path);
-  Layout layout = named_layout(folder, layout_files, options.config);
+  Layout layout = named_layout(where, layout_files, options.config);
   std::string_view family;
   if (layout.by_name) {
     // As in HuggingFace `datasets`, the most frequent kind is the dataset.
@@ -308,12 +302,12 @@ DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
     const std::size_t all = known.size();
     std::erase_if(known, [&](const auto& k) { return k.second[0].format->family != family; });
     if (known.size() < all) {
-      log_info("dataset '", folder.string(), "': reading ", known.size(), " ", family,
-               " files, leaving out ", all - known.size(), " of other kinds");
+      log_info("dataset '", where, "': reading ", known.size(), " ", family, " files, leaving out ",
+               all - known.size(), " of other kinds");
     }
     layout_files.paths.clear();
     for (const auto& [path, files] : known) layout_files.paths.push_back(path);
-    layout = named_layout(folder, layout_files, options.config);
+    layout = named_layout(where, layout_files, options.config);
   }
   DataFiles out;
   out.configs = layout.configs;
@@ -327,7 +321,7 @@ DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
     try {
       chosen = split_files(layout, options.split);
     } catch (Error& error) {
-      throw error.add_context(folder.string());
+      throw error.add_context(where);
     }
   }
   for (const std::string& path : chosen) {
@@ -335,8 +329,6 @@ DataFiles folder_files(const fs::path& folder, const DatasetOptions& options) {
   }
   return out;
 }
-
-}  // namespace
 
 const DataFormat* find_format(const std::filesystem::path& path) {
   fs::path name = lower(path.filename().string());
@@ -393,15 +385,20 @@ DataFiles find_data_files(const DatasetOptions& options) {
   }
   if (path.empty()) throw_usage("dataset: no path given");
   if (fs::is_directory(path, error)) return folder_files(path, options);
+  const bool there = fs::exists(path, error);
+  // A name that ends as a data file's does is meant as one.
+  if (!there && is_repo_id(path) && find_format(path) == nullptr) {
+    return hub_dataset_files(options);
+  }
   if (!options.config.empty()) {
     throw_usage("dataset '", path, "': got configuration '", options.config,
                 "'; a single file has none, folders and datasets from the Hub may");
   }
-  if (fs::exists(path, error)) {
+  if (there) {
     add(path);
     return out;
   }
-  if (!has_glob(path)) throw_not_found(path);
+  if (!has_glob(path)) throw_io("dataset '", path, "': no such file or folder");
   for (const fs::path& found : expand_glob(path)) {
     if (!fs::is_directory(found, error)) add(found);
   }

@@ -2,11 +2,15 @@
 // Which files a dataset is, and in which format.
 
 #include <filesystem>
+#include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "data/layout.h"
 #include "data/row_reader.h"
 
 namespace drrik {
@@ -22,6 +26,14 @@ struct DataFile {
   std::filesystem::path path;
   const DataFormat* format;
   std::string member;  ///< The file inside a zip archive; empty: the file itself.
+  /// Of a file on the Hub: fetches it and says where it is; `path` is its address until then.
+  std::function<std::filesystem::path()> fetch = nullptr;
+  std::uint64_t bytes = 0;  ///< Of a file still to be fetched; 0 when unknown.
+
+  /// Has to be called before the file is opened.
+  void bring() {
+    if (fetch) path = std::exchange(fetch, nullptr)();
+  }
 
   std::string name() const { return path.string() + (member.empty() ? "" : "/" + member); }
 };
@@ -38,6 +50,19 @@ const DataFormat* find_format(const std::filesystem::path& path);
 
 /// The files of a dataset: see DatasetOptions. Throws Error(usage), Error(data), Error(io).
 DataFiles find_data_files(const DatasetOptions& options);
+
+/// The files of one split out of those that a folder or repository has (by relative path), as
+/// HuggingFace `datasets` takes them. `where` names it in errors; `files.paths` is filled in here.
+/// Throws Error(data).
+DataFiles arrange_files(const std::string& where,
+                        std::map<std::string, std::vector<DataFile>> known, LayoutFiles files,
+                        const DatasetOptions& options);
+
+/// Whether a file of this name lies beside a dataset's data and is none of it.
+bool beside_data(const std::string& name);
+
+/// The file, or those in a zip archive, by their names there. Nothing when no format is known.
+std::vector<DataFile> classify_file(const std::filesystem::path& path);
 
 /// Opens one of them. Throws Error(data), Error(io).
 std::unique_ptr<RowReader> open_rows(const DataFile& file, const RowOptions& options);

@@ -45,7 +45,7 @@ class FileRows {
     for (const DataFile& file : files_) {
       names_.push_back(file.name());
       std::error_code error;
-      const auto size = std::filesystem::file_size(file.path, error);
+      const auto size = file.fetch ? file.bytes : std::filesystem::file_size(file.path, error);
       const auto sharers = std::count_if(files_.begin(), files_.end(), [&](const DataFile& other) {
         return !file.member.empty() && other.path == file.path;
       });
@@ -86,6 +86,7 @@ class FileRows {
   bool open() {
     if (file_ == files_.size()) return false;
     if (reader_ != nullptr) return true;
+    files_[file_].bring();  // of a dataset from the Hub: only now
     reader_ = in_file(names_[file_], [&] { return open_rows(files_[file_], options_); });
     if (rng_) reader_->shuffle(*rng_);
     return true;
@@ -253,7 +254,7 @@ std::unique_ptr<TextSource> open_dataset(const DatasetOptions& options) {
 }
 
 DatasetInfo inspect_dataset(const DatasetOptions& options) {
-  const DataFiles found = find_data_files(options);
+  DataFiles found = find_data_files(options);
   const RowOptions rows = row_options(options, found.delimiter);
   DatasetInfo info;
   info.configs = found.configs;
@@ -262,11 +263,12 @@ DatasetInfo inspect_dataset(const DatasetOptions& options) {
   for (const DataFile& file : found.files) {
     info.files.push_back(file.name());
     std::error_code error;
-    const auto size = std::filesystem::file_size(file.path, error);
+    const auto size = file.fetch ? file.bytes : std::filesystem::file_size(file.path, error);
     if (paths.insert(file.path).second && !error) info.bytes += size;
   }
   if (found.files.empty()) return info;
-  const DataFile& first = found.files.front();
+  DataFile& first = found.files.front();
+  first.bring();
   info.format = first.format->family;
   info.columns = in_file(info.files.front(), [&] { return open_rows(first, rows)->columns(); });
   try {
@@ -286,6 +288,10 @@ DatasetInfo inspect_dataset(const DatasetOptions& options) {
   }
   info.rows = 0;
   for (std::size_t i = 0; i < found.files.size() && info.rows; ++i) {
+    if (found.files[i].fetch) {  // not worth a download
+      info.rows = std::nullopt;
+      break;
+    }
     const auto counted =
         in_file(info.files[i], [&] { return open_rows(found.files[i], rows)->count_rows(); });
     info.rows = counted ? std::optional(*info.rows + *counted) : std::nullopt;

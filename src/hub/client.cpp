@@ -50,6 +50,7 @@ void check_file_path(const std::string& path) {
 
 std::vector<RepoFile> repo_files(const std::vector<TreeEntry>& entries) {
   std::vector<RepoFile> files;
+  files.reserve(entries.size());
   for (const TreeEntry& entry : entries) {
     files.push_back({entry.path, entry.lfs_sha256.empty() ? entry.bytes : entry.lfs_bytes});
   }
@@ -159,7 +160,7 @@ struct HubClient::Impl {
   // The bytes of a file whose metadata are known into the cache, and its name into the snapshot.
   fs::path place(const Repo& repo, const RemoteFile& file, Transfer& transfer, bool force) const {
     const Layout paths = layout(repo);
-    const fs::path pointer = paths.pointer(file.commit, file.path);
+    fs::path pointer = paths.pointer(file.commit, file.path);
     if (!force && paths.find(file.commit, file.path)) return pointer;
     const fs::path blob = paths.blob(file.etag);
     paths.create();
@@ -191,7 +192,7 @@ struct HubClient::Impl {
     check_file_path(path);
     const Layout paths = layout(repo);
     const auto commit = paths.find_commit(repo.revision);
-    const auto cached = commit ? paths.find(*commit, path) : std::nullopt;
+    auto cached = commit ? paths.find(*commit, path) : std::nullopt;
     const bool absent = commit && paths.known_absent(*commit, path);
     if (is_commit(repo.revision) && (cached || absent)) return cached;
     if (options.offline) {
@@ -247,11 +248,15 @@ struct HubClient::Impl {
   }
 
   // The folder, when the cache has every file that the model needs; else what is missing.
-  std::optional<fs::path> cached_model(const Repo& repo, const std::string& commit,
+  std::optional<fs::path> cached_model(const Repo& repo, const std::string& commit, ModelPart part,
                                        std::string& missing) const {
     const Layout paths = layout(repo);
     const auto has = [&](const std::string& path) { return paths.find(commit, path).has_value(); };
     const hub::ModelFiles files = hub::choose_model_files(has);
+    if (part == ModelPart::kTokenizer) {
+      missing = "tokenizer.json";
+      return files.has_tokenizer ? std::optional(paths.snapshot(commit)) : std::nullopt;
+    }
     if (!has("config.json")) {
       missing = "config.json";
       return std::nullopt;
@@ -276,7 +281,7 @@ struct HubClient::Impl {
         hub::parse_weight_index(read_file(index, kMaxIndex), index.string());
     const auto slash = files.index.rfind('/');
     if (slash != std::string::npos) {
-      for (std::string& shard : shards) shard = files.index.substr(0, slash + 1) + shard;
+      for (std::string& shard : shards) shard.insert(0, files.index, 0, slash + 1);
     }
     return shards;
   }
@@ -293,11 +298,11 @@ std::string HubClient::resolve_commit(const Repo& repo) const {
   return impl_->resolve(repo).commit;
 }
 
-std::vector<RepoFile> HubClient::list_files(const Repo& repo) const {
+RepoListing HubClient::list_files(const Repo& repo) const {
   const std::string commit = impl_->resolve(repo).commit;
   const auto entries = impl_->tree(Impl::at(repo, commit));
   impl_->layout(repo).write_ref(repo.revision, commit);
-  return repo_files(entries);
+  return {commit, repo_files(entries)};
 }
 
 std::optional<fs::path> HubClient::find_file(const Repo& repo, const std::string& path) const {
@@ -326,8 +331,7 @@ Snapshot HubClient::download_snapshot(const Repo& repo, const SnapshotOptions& w
   if (!wanted.files.empty()) {
     out.files = wanted.files;
     std::ranges::sort(out.files);
-    const auto repeated = std::ranges::unique(out.files);
-    out.files.erase(repeated.begin(), repeated.end());
+    out.files.erase(std::unique(out.files.begin(), out.files.end()), out.files.end());
     for (const std::string& path : out.files) {
       if (info.files.empty() || std::ranges::binary_search(info.files, path)) continue;
       throw HubError(HubFailure::kEntryNotFound,
@@ -358,13 +362,13 @@ Snapshot HubClient::download_snapshot(const Repo& repo, const SnapshotOptions& w
   return out;
 }
 
-fs::path HubClient::download_model(const Repo& repo) const {
+fs::path HubClient::download_model(const Repo& repo, ModelPart part) const {
   const Layout paths = impl_->layout(repo);
   repo.validate();
   std::string missing;
   const auto cached_commit = paths.find_commit(repo.revision);
   const auto cached = [&](const std::string& commit) {
-    return impl_->cached_model(repo, commit, missing);
+    return impl_->cached_model(repo, commit, part, missing);
   };
   if (impl_->options.offline) {
     if (!cached_commit) impl_->throw_offline(repo, "");
@@ -373,9 +377,9 @@ fs::path HubClient::download_model(const Repo& repo) const {
   }
   hub::RepoInfo info;
   try {
-    const auto whole = cached_commit ? cached(*cached_commit) : std::nullopt;
-    if (whole && is_commit(repo.revision)) return *whole;  // a commit never changes
-    info = impl_->info(repo, whole ? 0 : impl_->options.retries);
+    const auto there = cached_commit ? cached(*cached_commit) : std::nullopt;
+    if (there && is_commit(repo.revision)) return *there;  // a commit never changes
+    info = impl_->info(repo, there ? 0 : impl_->options.retries);
   } catch (const HubError& error) {
     const auto folder = cached_commit ? cached(*cached_commit) : std::nullopt;
     if (!folder || !cache_may_serve(error)) throw;
@@ -386,13 +390,14 @@ fs::path HubClient::download_model(const Repo& repo) const {
   const Repo at = Impl::at(repo, info.commit);
   const hub::ModelFiles files = hub::choose_model_files(
       [&](const std::string& path) { return std::ranges::binary_search(info.files, path); });
-  if (!std::ranges::binary_search(info.files, "config.json")) {
+  const bool whole = part == ModelPart::kWhole;
+  if (whole && !std::ranges::binary_search(info.files, "config.json")) {
     throw HubError(HubFailure::kEntryNotFound,
                    str(repo.text(),
                        " has no config.json, so it is no model in the format of "
                        "transformers"));
   }
-  if (files.weights.empty() && files.index.empty()) {
+  if (whole && files.weights.empty() && files.index.empty()) {
     throw HubError(HubFailure::kEntryNotFound,
                    str(repo.text(),
                        " has no weights that can be read; wanted model.safetensors or "
@@ -400,10 +405,10 @@ fs::path HubClient::download_model(const Repo& repo) const {
   }
   Transfer transfer("Downloading " + repo.id);
   std::vector<std::string> first = files.small;
-  if (!files.index.empty()) first.push_back(files.index);
-  first.insert(first.end(), files.weights.begin(), files.weights.end());
+  if (whole && !files.index.empty()) first.push_back(files.index);
+  if (whole) first.insert(first.end(), files.weights.begin(), files.weights.end());
   impl_->place_all(at, first, transfer, false);
-  if (!files.index.empty()) {
+  if (whole && !files.index.empty()) {
     impl_->place_all(at, Impl::shards_of(paths, info.commit, files), transfer, false);
   }
   for (const std::string& path : files.absent) paths.note_absent(info.commit, path);

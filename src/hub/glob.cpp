@@ -44,16 +44,6 @@ std::size_t match_one(std::string_view pattern, std::size_t at, char c) {
   return pattern[at] == c ? 1 : 0;
 }
 
-std::vector<std::string_view> parts_of(std::string_view path) {
-  std::vector<std::string_view> parts;
-  for (std::size_t begin = 0; begin <= path.size();) {
-    const std::size_t end = std::min(path.find('/', begin), path.size());
-    parts.push_back(path.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  return parts;
-}
-
 }  // namespace
 
 bool fnmatch(std::string_view pattern, std::string_view text) {
@@ -80,32 +70,6 @@ bool fnmatch(std::string_view pattern, std::string_view text) {
   }
   while (p < pattern.size() && pattern[p] == '*') ++p;
   return p == pattern.size();
-}
-
-bool glob_match(std::string_view pattern, std::string_view path) {
-  const auto wants = parts_of(pattern);
-  const auto has = parts_of(path);
-  // The same walk as above, over parts instead of characters.
-  std::size_t p = 0;
-  std::size_t t = 0;
-  std::optional<std::size_t> deep;
-  std::size_t deep_at = 0;
-  while (t < has.size()) {
-    if (p < wants.size() && wants[p] == "**") {
-      deep = p++;
-      deep_at = t;
-    } else if (p < wants.size() && fnmatch(wants[p], has[t])) {
-      ++p;
-      ++t;
-    } else if (deep) {
-      p = *deep + 1;
-      t = ++deep_at;
-    } else {
-      return false;
-    }
-  }
-  while (p < wants.size() && wants[p] == "**") ++p;
-  return p == wants.size();
 }
 
 bool wanted(std::string_view path, const std::vector<std::string_view>& include,

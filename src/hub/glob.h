@@ -10,10 +10,6 @@ namespace drrik::hub {
 /// Time at most proportional to the product of the lengths.
 bool fnmatch(std::string_view pattern, std::string_view text);
 
-/// As fsspec's glob: '*', '?' and [] stay inside one part of the path; a part "**" stands for any
-/// number of parts, none among them.
-bool glob_match(std::string_view pattern, std::string_view path);
-
 /// As snapshot_download's allow_patterns and ignore_patterns; "folder/" means all below it.
 bool wanted(std::string_view path, const std::vector<std::string_view>& include,
             const std::vector<std::string_view>& exclude);

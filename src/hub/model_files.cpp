@@ -33,8 +33,11 @@ ModelFiles choose_model_files(const std::function<bool(const std::string&)>& has
     (has(std::string(name)) ? out.small : out.absent).emplace_back(name);
   };
   for (const std::string_view name : kAlways) add(name);
-  if (!has("tokenizer.json")) {
+  out.has_tokenizer = has("tokenizer.json");
+  if (!out.has_tokenizer) {
+    const std::size_t before = out.small.size();
     for (const std::string_view name : kVocabularies) add(name);
+    out.has_tokenizer = out.small.size() > before;
   }
   for (const Weights& weights : kWeights) {
     if (has(std::string(weights.file))) {

@@ -11,7 +11,8 @@ struct ModelFiles {
   std::vector<std::string> small;    ///< Configuration and tokenizer files to fetch.
   std::vector<std::string> absent;   ///< Files of this kind that the repository does not have.
   std::vector<std::string> weights;  ///< One file of weights, or none where there is an index.
-  std::string index;                 ///< The index that names the weights; empty: none.
+  bool has_tokenizer = false;
+  std::string index;  ///< The index that names the weights; empty: none.
 };
 
 /// `has` tells whether the repository has a file.

@@ -148,6 +148,7 @@ Variables process_variables() {
 
 std::mutex g_mutex;
 std::optional<HubOptions> g_default;
+std::function<HubOptions()> g_make;
 
 }  // namespace
 
@@ -185,13 +186,14 @@ HubOptions HubOptions::from_environment() { return from_environment(process_vari
 
 HubOptions default_hub_options() {
   const std::lock_guard lock(g_mutex);
-  if (!g_default) g_default = HubOptions::from_environment();
+  if (!g_default) g_default = g_make ? g_make() : HubOptions::from_environment();
   return *g_default;
 }
 
-void set_default_hub_options(HubOptions options) {
+void set_default_hub_options(std::function<HubOptions()> make) {
   const std::lock_guard lock(g_mutex);
-  g_default = std::move(options);
+  g_make = std::move(make);
+  g_default.reset();
 }
 
 }  // namespace drrik

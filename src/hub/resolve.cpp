@@ -2,7 +2,7 @@
 
 #include <map>
 #include <mutex>
-#include <utility>
+#include <tuple>
 
 #include "drrik/base/error.h"
 #include "drrik/hub/client.h"
@@ -14,7 +14,7 @@ namespace fs = std::filesystem;
 
 // One process asks for the same model several times (weights, tokenizer): the Hub is asked once.
 std::mutex g_mutex;
-std::map<std::pair<std::string, std::string>, fs::path> g_resolved;
+std::map<std::tuple<std::string, std::string, ModelPart>, fs::path> g_resolved;
 
 std::optional<fs::path> local_folder(const std::string& name) {
   std::error_code error;
@@ -33,7 +33,8 @@ std::optional<fs::path> local_folder(const std::string& name) {
 
 bool looks_like_repo_id(const std::string& name) { return is_repo_id(name); }
 
-fs::path resolve_model_folder(const std::string& name, const std::string& revision) {
+fs::path resolve_model_folder(const std::string& name, const std::string& revision,
+                              ModelPart part) {
   if (name.empty()) throw_usage("no model given; --model FOLDER or Hub id names one");
   if (const auto folder = local_folder(name)) return *folder;
   if (!looks_like_repo_id(name)) {
@@ -41,11 +42,11 @@ fs::path resolve_model_folder(const std::string& name, const std::string& revisi
   }
   const HubOptions options = default_hub_options();
   const std::lock_guard lock(g_mutex);
-  const auto key = std::pair(name + "@" + revision, options.cache_dir.string());
+  const auto key = std::tuple(name + "@" + revision, options.cache_dir.string(), part);
   const auto found = g_resolved.find(key);
   if (found != g_resolved.end()) return found->second;
   try {
-    fs::path folder = HubClient(options).download_model({RepoType::kModel, name, revision});
+    fs::path folder = HubClient(options).download_model({RepoType::kModel, name, revision}, part);
     g_resolved.emplace(key, folder);
     return folder;
   } catch (HubError& error) {
@@ -54,14 +55,15 @@ fs::path resolve_model_folder(const std::string& name, const std::string& revisi
   }
 }
 
-std::optional<fs::path> find_model_folder(const std::string& name, const std::string& revision) {
+std::optional<fs::path> find_model_folder(const std::string& name, const std::string& revision,
+                                          ModelPart part) {
   std::error_code error;
   if (fs::is_directory(name, error)) return name;
   if (!looks_like_repo_id(name)) return std::nullopt;
   HubOptions options = default_hub_options();
   options.offline = true;
   try {
-    return HubClient(options).download_model({RepoType::kModel, name, revision});
+    return HubClient(options).download_model({RepoType::kModel, name, revision}, part);
   } catch (const Error&) {
     return std::nullopt;
   }

@@ -88,9 +88,11 @@ std::string resolve_location(std::string_view base, std::string_view location) {
 std::string shown_url(std::string_view url) {
   const ParsedUrl parsed(url);
   if (!parsed.valid()) return "(a malformed URL)";
+  const std::string scheme = lower(parsed.get(CURLUPART_SCHEME));
   const std::string port = parsed.get(CURLUPART_PORT);
-  return parsed.get(CURLUPART_SCHEME) + "://" + parsed.get(CURLUPART_HOST) +
-         (port == "80" || port == "443" ? "" : ":" + port) + parsed.get(CURLUPART_PATH);
+  const bool usual = port == (scheme == "https" ? "443" : "80");
+  return scheme + "://" + parsed.get(CURLUPART_HOST) + (usual ? "" : ":" + port) +
+         parsed.get(CURLUPART_PATH);
 }
 
 bool is_safe_path(std::string_view path) {

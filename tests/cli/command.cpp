@@ -72,6 +72,9 @@ void CommandTest::SetUp() {
   folder_ = fs::temp_directory_path() /
             ("drrik-cli-" + std::to_string(getpid()) + "-" + std::to_string(g_counter++));
   fs::create_directories(folder_);
+  // No test asks the real Hub, or reads what it left on this machine.
+  setenv("HF_HUB_OFFLINE", "1", 1);
+  setenv("HF_HOME", (folder_ / "no-hub").c_str(), 1);
 }
 
 void CommandTest::TearDown() { fs::remove_all(folder_); }

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include "data/data_testing.h"
+#include "drrik/hub/options.h"
 
 namespace drrik {
 namespace {
@@ -117,8 +118,15 @@ TEST_F(Files, PipesAndDevicesAreRefusedAtOnce) {
 }
 
 TEST_F(Files, MissingPathsAndHubIds) {
-  expect_error(ErrorKind::kIo, "hf download org/name --repo-type dataset",
+  set_default_hub_options([this] {
+    HubOptions options;
+    options.cache_dir = root() + "/no-cache";
+    options.offline = true;
+    return options;
+  });
+  expect_error(ErrorKind::kIo, "no local file or folder, and from the Hub",
                [&] { names("org/name"); });
+  set_default_hub_options(nullptr);
   const auto outcome = testing::outcome_of([&] { names(root() + "/absent.txt"); });
   EXPECT_EQ(outcome.kind, ErrorKind::kIo);
   EXPECT_EQ(outcome.message.find("Hub"), std::string::npos) << outcome.message;

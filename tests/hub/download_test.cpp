@@ -572,7 +572,7 @@ TEST_F(Download, AFullDiskKeepsWhatCame) {
   std::signal(SIGXFSZ, old);
   EXPECT_NE(message.find("kept"), std::string::npos) << message;
   EXPECT_EQ(fs::file_size(incomplete()), 100'000U);
-  client().download_model(kRepo);
+  client().download_file(kRepo, "model.safetensors");
   expect_whole();
   EXPECT_EQ(hub_.seen().back().header("range"), "bytes=100000-");
 }
@@ -789,7 +789,7 @@ TEST_F(Download, ListsComeInPages) {
     }
     return reply;
   });
-  EXPECT_EQ(client().list_files(kRepo).size(), 4U);
+  EXPECT_EQ(client().list_files(kRepo).files.size(), 4U);
   EXPECT_EQ(hub_.count("GET", "/tree/"), 2U);
 }
 

@@ -30,7 +30,7 @@ Positions parse_positions(std::string_view name);
 /// so that its users find them again.
 struct ExtractorOptions {
   struct ModelGroup {
-    std::string model_name;         ///< A folder in HuggingFace layout.
+    std::string model_name;         ///< A folder in HuggingFace layout, or a Hub id.
     std::string revision = "main";  ///< Branch, tag or commit, for a model from the Hub.
     /// Precision of the matrix products: kBF16, or kF32. kF16 is computed in float32, for lack of
     /// float16 products on CPUs; its weights stay as the file stores them until they are used.
@@ -41,11 +41,12 @@ struct ExtractorOptions {
   } model;
 
   struct DatasetGroup {
-    std::string dataset_name;       ///< A file, folder or glob.
-    std::string dataset_config;     ///< Configuration of a dataset from the Hub.
-    std::string split = "train";    ///< Split of a dataset from the Hub.
-    std::int64_t num_samples = -1;  ///< Rows taken from the front; negative: all.
-    std::string text_column;        ///< Empty: "text", or the only string column.
+    std::string dataset_name;               ///< A file, folder, glob or Hub id.
+    std::string dataset_config;             ///< Configuration of a dataset from the Hub.
+    std::string dataset_revision = "main";  ///< Branch, tag or commit of one.
+    std::string split = "train";            ///< Split of a dataset from the Hub.
+    std::int64_t num_samples = -1;          ///< Rows taken from the front; negative: all.
+    std::string text_column;                ///< Empty: "text", or the only string column.
     std::int64_t max_length =
         512;  ///< Tokens kept of each text; also cut to the model's positions.
     bool add_special_tokens = true;  ///< Whether the tokenizer's template (BOS, EOS) is applied.

@@ -27,6 +27,7 @@ struct Config {
   struct Dataset {
     std::string dataset_name;
     std::string dataset_config;
+    std::string dataset_revision = "main";
     std::string split = "train";
     std::optional<std::int64_t> num_samples;
     std::string text_column;

@@ -34,6 +34,8 @@ struct DatasetOptions {
   /// Configuration of a folder whose README.md names some, or of a dataset from the Hub. Empty: the
   /// default one.
   std::string config;
+  /// Branch, tag or commit of a dataset from the Hub.
+  std::string revision = "main";
   /// In a folder, the files of this split, told as HuggingFace `datasets` does: by README.md, by
   /// dataset_dict.json, by names. Empty or "all": every file. A single file or a glob is taken as
   /// it is.

@@ -49,6 +49,11 @@ struct RepoFile {
   std::uint64_t bytes = 0;  ///< 0 when the server did not say.
 };
 
+struct RepoListing {
+  std::string commit;
+  std::vector<RepoFile> files;  ///< By path.
+};
+
 struct Snapshot {
   std::filesystem::path folder;    ///< snapshots/<commit>, or the local folder asked for.
   std::string commit;              ///< Empty when a local folder served without the Hub.
@@ -67,6 +72,11 @@ struct SnapshotOptions {
   bool force = false;
 };
 
+enum class ModelPart {
+  kWhole,
+  kTokenizer  ///< Configuration and tokenizer, no weights.
+};
+
 /// Thread-safe: calls may come from several threads.
 class HubClient {
  public:
@@ -80,9 +90,9 @@ class HubClient {
   /// The commit that the revision stands at; the cache's when the network fails. Throws HubError.
   std::string resolve_commit(const Repo& repo) const;
 
-  /// The files at a revision, sorted by path; the cache's list when the network fails. Throws
+  /// The files at a revision; the cache's list when the network fails. Throws
   /// HubError; Error(data) for a list that is malformed or names a file outside the repository.
-  std::vector<RepoFile> list_files(const Repo& repo) const;
+  RepoListing list_files(const Repo& repo) const;
 
   /// One file, from the cache or fetched: its path in the cache's snapshot. A file that the Hub
   /// says is absent is nothing, and remembered. Throws HubError; Error(io) when the disk is full;
@@ -97,7 +107,7 @@ class HubClient {
 
   /// What running a model needs, no more: configuration, tokenizer, and its weights, safetensors
   /// rather than PyTorch files and only those that the index names. Returns the snapshot's folder.
-  std::filesystem::path download_model(const Repo& repo) const;
+  std::filesystem::path download_model(const Repo& repo, ModelPart part = ModelPart::kWhole) const;
 
   /// The body of GET {endpoint}{path}, with the token where it may go and tries again as for files.
   /// Throws HubError. For the Hub's JSON interfaces.

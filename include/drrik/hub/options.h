@@ -3,6 +3,7 @@
 // variables that the Python library huggingface_hub reads.
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <string>
 
@@ -45,8 +46,9 @@ struct HubOptions {
 /// Whether the environment forbids to send a token that was not given explicitly.
 bool implicit_token_disabled(const std::map<std::string, std::string>& environment);
 
-/// What is used where no options are given: from_environment(), until set. Thread-safe.
+/// What is used where no options are given: what `make` answers, which is called when they are
+/// first needed; from_environment(), until set. Thread-safe.
 HubOptions default_hub_options();
-void set_default_hub_options(HubOptions options);
+void set_default_hub_options(std::function<HubOptions()> make);
 
 }  // namespace drrik
