@@ -33,6 +33,8 @@ struct Globals {
   int exit_code = 0;
   /// Defaults, --config, environment and flags, merged before a subcommand runs.
   Config config;
+  /// Whether any of them but the defaults named the extraction's layers.
+  bool layers_given = false;
 
   std::uint64_t seed() const { return static_cast<std::uint64_t>(config.random_seed); }
   /// Whether a flag set this option.

@@ -45,10 +45,16 @@ void run(const Globals& globals, const Flags& flags) {
     if (config.extractor.dataset.dataset_name.empty()) {
       throw_usage("--model needs --dataset: texts to splice the autoencoder into");
     }
-    const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(config));
+    const std::string folder = resolve_model(config);
+    if (!read_model_config(folder).causal) {
+      throw_usage(
+          "an encoder predicts no next token, so that nothing can be spliced into it; "
+          "without --model the autoencoder is evaluated on its activations");
+    }
+    const Tokenizer tokenizer = Tokenizer::from_folder(folder);
     const Model model = load_model(config);
     const SpliceReport splice = evaluate_splice(
-        model, *loaded.sae, hook_of(flags.layer, flags.hook, loaded.record),
+        model, *loaded.sae, hook_of(flags.layer, flags.hook, loaded.record, model.config()),
         tokenize_dataset(config, tokenizer,
                          config.extractor.dataset.num_samples.value_or(kSpliceTexts)));
     json["splice"] = splice_json(splice);
@@ -78,7 +84,7 @@ Command eval_command() {
             add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
             app.add_option("--layer", flags->layer,
                            "Layer (default: what the autoencoder records)");
-            app.add_option("--hook", flags->hook, "Hook (default: what the autoencoder records)");
+            app.add_option("--hook", flags->hook, hook_help() + " (default: what it records)");
             return [&globals, flags] { run(globals, *flags); };
           }};
 }

@@ -10,7 +10,8 @@
 namespace drrik::cli {
 namespace {
 
-void run(const Globals& globals, bool resume) {
+void run(Globals& globals, bool resume) {
+  settle_hook(globals);
   const ExtractorOptions options = extractor_options(globals);
   const ActivationMetadata made = extract_activations(options, resume);
   emit(globals, activation_json(made, options.extraction.output_dir),
@@ -45,18 +46,21 @@ Json activation_json(const ActivationMetadata& metadata, const std::string& fold
 }
 
 Command extract_command() {
-  return {"extract", "Collect activations of a model over a dataset",
-          "  drrik extract --model assets/demo/model --dataset assets/demo/text.jsonl --layers 2 "
-          "--output acts\n"
-          "  drrik extract --model pythia-70m --dataset 'corpus/*.jsonl.zst' --layers 2,3 "
-          "--positions all --store-dtype bfloat16 --output acts\n",
-          [](CLI::App& app, Globals& globals) -> std::function<void()> {
-            auto resume = std::make_shared<bool>(false);
-            add_extract_settings(app, globals);
-            add_setting(app, globals, "--output", "extractor.extraction.output_dir");
-            app.add_flag("--resume", *resume, "Continue an extraction that was cut short");
-            return [&globals, resume] { run(globals, *resume); };
-          }};
+  return {
+      "extract", "Collect activations of a model over a dataset",
+      "  drrik extract --model assets/demo/model --dataset assets/demo/text.jsonl --layers 2 "
+      "--output acts\n"
+      "  drrik extract --model pythia-70m --dataset 'corpus/*.jsonl.zst' --layers 2,3 "
+      "--positions all --store-dtype bfloat16 --output acts\n"
+      "  drrik extract --model gpt2 --dataset text.jsonl --hook blocks.3.mlp.hook_post --output "
+      "acts\n",
+      [](CLI::App& app, Globals& globals) -> std::function<void()> {
+        auto resume = std::make_shared<bool>(false);
+        add_extract_settings(app, globals);
+        add_setting(app, globals, "--output", "extractor.extraction.output_dir");
+        app.add_flag("--resume", *resume, "Continue an extraction that was cut short");
+        return [&globals, resume] { run(globals, *resume); };
+      }};
 }
 
 }  // namespace drrik::cli

@@ -1,6 +1,5 @@
 // drrik info: what a folder or file is: a model, an SAE, activations, a dataset.
 
-#include <algorithm>
 #include <filesystem>
 #include <memory>
 
@@ -8,7 +7,7 @@
 #include "drrik/base/error.h"
 #include "drrik/data/source.h"
 #include "drrik/model/config.h"
-#include "drrik/model/hook.h"
+#include "drrik/model/hook_names.h"
 #include "drrik/sae/io.h"
 #include "drrik/text/tokenizer.h"
 #include "options.h"
@@ -32,10 +31,6 @@ std::string human_bytes(double bytes) {
   return text;
 }
 
-std::int64_t hook_width(const ModelConfig& config, const std::string& hook) {
-  return hook == "mlp_post" ? config.d_mlp : config.d_model;
-}
-
 Info model_info(const fs::path& folder) {
   const ModelConfig config = read_model_config(folder);
   Info info;
@@ -54,8 +49,15 @@ Info model_info(const fs::path& folder) {
                {"max_positions", config.max_positions},
                {"tied_head", config.tied_head}};
   Json hooks = Json::object();
-  for (const std::string& name : hook_names()) hooks[name] = hook_width(config, name);
+  Json names = Json::object();
+  for (const HookPoint point : hook_points(config)) {
+    const std::string name(hook_name(point));
+    hooks[name] = hook_width(point, config);
+    names[name] = {{"transformer_lens", transformer_lens_name({point, 0}, config)},
+                   {"module", module_path({point, 0}, config)}};
+  }
   info.json["hooks"] = hooks;
+  info.json["hook_names"] = names;  // of layer 0
   info.json["memory_float32_bytes"] = parameters * 4;
   info.json["memory_bfloat16_bytes"] = parameters * 2;
   info.text =
@@ -64,12 +66,15 @@ Info model_info(const fs::path& folder) {
           human_bytes(static_cast<double>(parameters) * 2), " in bfloat16)\n  ", config.n_layers,
           " layers, d_model ", config.d_model, ", d_mlp ", config.d_mlp, ", ", config.n_heads,
           " heads over ", config.n_kv_heads, " key/value heads\n  vocabulary ", config.vocab_size,
-          ", ", config.max_positions, " positions\n  hooks: ");
-  std::vector<std::string> parts;
-  for (const std::string& name : hook_names()) {
-    parts.push_back(str(name, " [", hook_width(config, name), "]"));
+          ", ", config.max_positions, " positions\n  hooks of layer 0:\n");
+  for (const HookPoint point : hook_points(config)) {
+    char line[256];
+    std::snprintf(
+        line, sizeof line, "    %-10s %6lld  %-26s %s\n", std::string(hook_name(point)).c_str(),
+        static_cast<long long>(hook_width(point, config)),
+        transformer_lens_name({point, 0}, config).c_str(), module_path({point, 0}, config).c_str());
+    info.text += line;
   }
-  info.text += join(parts) + "\n";
   if (fs::exists(folder / "tokenizer.json")) {
     const Tokenizer tokenizer = Tokenizer::from_folder(folder);
     Json special = Json::object();

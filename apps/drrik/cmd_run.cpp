@@ -92,7 +92,8 @@ void evaluate(Run& run, const RowSource& rows) {
   metric("Dead latents", static_cast<double>(report.dead_latents));
   metric("Latents on over 1 % of tokens", static_cast<double>(report.dense_1_percent));
   const Config::Extraction& extraction = run.config.extractor.extraction;
-  if (extraction.mlp_layers.size() != 1) {  // a joint autoencoder has no single hook
+  // A joint autoencoder has no single hook, and an encoder no next token to predict.
+  if (extraction.mlp_layers.size() != 1 || !read_model_config(run.model).causal) {
     run.report.tables.push_back(std::move(table));
     return;
   }
@@ -217,6 +218,10 @@ void steer(Run& run, FeatureVisualizer& visualizer) {
     log_warning("steering left out: the autoencoder spans several layers");
     return;
   }
+  if (!read_model_config(run.model).causal) {
+    log_warning("steering left out: an encoder does not generate text");
+    return;
+  }
   Hook hook = trained_hook(run);
   hook.layer = wanted.layer.value_or(hook.layer);
   std::vector<std::int64_t> features = wanted.features;
@@ -264,8 +269,9 @@ void steer(Run& run, FeatureVisualizer& visualizer) {
   run.result["steer"] = comparisons;
 }
 
-void run_all(const Globals& globals, bool resume) {
+void run_all(Globals& globals, bool resume) {
   if (globals.config_file.empty()) throw_usage("run: got no configuration; drrik run CONFIG.yaml");
+  settle_hook(globals);
   const Config& config = globals.config;
   Run run(globals, resume);
   run.model = resolve_model(config);

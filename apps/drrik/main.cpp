@@ -46,10 +46,17 @@ void add_global_flags(CLI::App& app, Globals& globals) {
 
 // Later wins: defaults, --config, environment, flags.
 void configure(Globals& globals) {
-  globals.config = load_config(globals.config_file, process_environment());
+  Config& config = globals.config;
+  std::vector<std::int64_t>& layers = config.extractor.extraction.mlp_layers;
+  const std::vector<std::int64_t> default_layers = layers;
+  layers = {-1};  // no layer: stays where nobody names any
+  if (!globals.config_file.empty()) load_yaml(config, globals.config_file);
+  apply_environment(config, process_environment());
   for (const auto& [path, text] : globals.settings) {
-    set(globals.config, path, text);
+    set(config, path, text);
   }
+  globals.layers_given = layers != std::vector<std::int64_t>{-1};
+  if (!globals.layers_given) layers = default_layers;
   set_log_level(parse_log_level(globals.config.log_level));
   if (globals.config.threads != 0) set_num_threads(static_cast<int>(globals.config.threads));
 }

@@ -15,6 +15,10 @@ Compute parse_compute(const std::string& dtype) {
   throw_usage("--dtype: got '", dtype, "', wanted ", join(names), did_you_mean(dtype, names));
 }
 
+std::string hook_help() {
+  return join(hook_names()) + "; or blocks.3.hook_mlp_out, model.layers[3].mlp and their like";
+}
+
 void add_model_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
   add_setting(app, globals, "--revision", "extractor.model.revision");

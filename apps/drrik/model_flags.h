@@ -13,6 +13,9 @@ namespace drrik::cli {
 /// Throws Error(usage) otherwise.
 Compute parse_compute(const std::string& dtype);
 
+/// Help of a --hook flag: the spellings that are accepted.
+std::string hook_help();
+
 /// --model and --dtype, which set options of the configuration.
 void add_model_settings(CLI::App& app, Globals& globals);
 /// The model that the configuration names. Throws Error(usage) when it names none.

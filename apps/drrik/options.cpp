@@ -1,6 +1,7 @@
 #include "options.h"
 
 #include "drrik/base/error.h"
+#include "drrik/model/hook_names.h"
 
 namespace drrik::cli {
 namespace {
@@ -25,6 +26,17 @@ DatasetOptions dataset_options(const Config& config) {
   to.sample_by = parse_sample_by(from.sample_by);
   to.num_samples = from.num_samples.value_or(-1);
   return to;
+}
+
+void settle_hook(Globals& globals) {
+  Config::Extraction& extraction = globals.config.extractor.extraction;
+  if (!names_a_place(extraction.hook)) return;
+  const ModelConfig model = read_model_config(resolve_model(globals.config));
+  const HookLayers found =
+      parse_hook(extraction.hook,
+                 globals.layers_given ? extraction.mlp_layers : std::vector<std::int64_t>{}, model);
+  extraction.hook = hook_name(found.point);
+  if (!found.layers.empty()) extraction.mlp_layers = found.layers;
 }
 
 ExtractorOptions extractor_options(const Globals& globals) {

@@ -11,6 +11,10 @@
 
 namespace drrik::cli {
 
+/// Puts our name in the place of the extraction's hook, however it is spelled, and the layer that
+/// it carries in the place of the layers. Throws Error(usage) where other layers were given.
+void settle_hook(Globals& globals);
+
 ExtractorOptions extractor_options(const Globals& globals);
 
 /// What --dataset and its companions name. Throws Error(usage) when no dataset is given.

@@ -115,7 +115,10 @@ SaeRecord provenance(const Config& config, const TrainJob& job) {
   record.dataset = options.dataset.dataset_name;
   record.context_size = options.dataset.max_length;
   record.hook_name = hook_name(options.extraction.hook);
-  if (options.extraction.mlp_layers.size() == 1) record.layer = options.extraction.mlp_layers[0];
+  if (options.extraction.mlp_layers.size() == 1) {
+    record.layer = options.extraction.mlp_layers[0];
+    if (metadata.lens_names.size() == 1) record.foreign_hook_name = metadata.lens_names[0];
+  }
   record.facts["positions"] = positions_name(options.extraction.positions);
   record.facts["layer_paths"] = join(metadata.layer_paths);
   return record;

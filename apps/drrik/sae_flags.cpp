@@ -2,18 +2,44 @@
 
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
+#include "drrik/model/hook_names.h"
 
 namespace drrik::cli {
 
+namespace {
+
+/// As the file says it best: SAELens's name, which the model gives its meaning, or ours.
+const std::string& recorded_name(const SaeRecord& record) {
+  return record.foreign_hook_name.empty() ? record.hook_name : record.foreign_hook_name;
+}
+
+/// What the recorded name means in this model; nothing where it names no place that it has.
+std::optional<HookPoint> recorded_point(const SaeRecord& record, const ModelConfig& model) {
+  try {
+    return parse_hook(recorded_name(record), model).point;
+  } catch (const Error&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
 Hook hook_of(const std::optional<std::int64_t>& layer, const std::string& hook,
-             const SaeRecord& record) {
-  const Hook found{parse_hook(!hook.empty()               ? hook
-                              : !record.hook_name.empty() ? record.hook_name
-                                                          : "mlp_out"),
-                   layer.value_or(record.layer)};
+             const SaeRecord& record, const ModelConfig& model) {
+  Hook found;
+  if (hook.empty()) {
+    const std::string& name = recorded_name(record);
+    found = {name.empty() ? HookPoint::kMlpOut : parse_hook(name, model).point,
+             layer.value_or(record.layer)};
+  } else {
+    const NamedHook named = parse_hook(hook, model);
+    found = {named.point,
+             named.layer ? parse_hook(hook, layer, model).layer : layer.value_or(record.layer)};
+  }
   if (found.layer < 0) throw_usage("the autoencoder does not say its layer; --layer names it");
   const bool other_layer = record.layer >= 0 && found.layer != record.layer;
-  const bool other_hook = !hook.empty() && !record.hook_name.empty() && hook != record.hook_name;
+  const bool other_hook = !hook.empty() && !recorded_name(record).empty() &&
+                          recorded_point(record, model) != found.point;
   if (other_layer || other_hook) {
     log_warning("the autoencoder was trained on ", record.hook_name, " of layer ", record.layer,
                 " and is used at ", hook_name(found.point), " of layer ", found.layer);
@@ -37,14 +63,14 @@ void SteerFlags::add(CLI::App& app, Globals& globals) {
   app.add_option("--sae", sae, "Autoencoder: a folder or a .pt file");
   add_model_settings(app, globals);
   app.add_option("--layer", layer, "Layer it belongs to, from 0 (default: what it records)");
-  app.add_option("--hook", hook, "Hook point it belongs to (default: what it records)");
+  app.add_option("--hook", hook, hook_help() + " (default: what it records)");
 }
 
 SaeSteering SteerFlags::open(const Globals& globals) const {
   LoadedSae loaded =
       load_sae_with_record(globals.folder_or(sae, "--sae", "autoencoder.output_dir"));
-  const Hook hook_point = hook_of(layer, hook, loaded.record);
   const std::string folder = resolve_model(globals.config);
+  const Hook hook_point = hook_of(layer, hook, loaded.record, read_model_config(folder));
   auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(folder));
   auto model = std::make_shared<const Model>(load_model(globals.config));
   return {std::shared_ptr<const Sae>(std::move(loaded.sae)), model, tokenizer, hook_point};

@@ -11,10 +11,11 @@
 
 namespace drrik::cli {
 
-/// The hook an autoencoder belongs to: what the flags say, else what it records, else mlp_out.
-/// Warns where a flag contradicts the record; throws Error(usage) when nothing names the layer.
+/// The hook of a model that an autoencoder belongs to: what the flags say, else what it records,
+/// else mlp_out. Warns where a flag contradicts the record; throws Error(usage) when nothing names
+/// the layer, or the flags name two.
 Hook hook_of(const std::optional<std::int64_t>& layer, const std::string& hook,
-             const SaeRecord& record);
+             const SaeRecord& record, const ModelConfig& model);
 
 /// How to write, by the configuration's `steering` group and seed.
 SteeredGeneration steered_generation(const Config& config);

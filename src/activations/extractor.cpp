@@ -9,6 +9,7 @@
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
 #include "drrik/hub/resolve.h"
+#include "drrik/model/hook_names.h"
 
 namespace drrik {
 namespace {
@@ -113,7 +114,10 @@ struct ActivationExtractor::Impl {
     metadata.config.dataset.num_samples = num_samples;
     metadata.activation_dim = loaded.hook_width(options.extraction.hook);
     for (const std::int64_t layer : options.extraction.mlp_layers) {
-      metadata.layer_paths.push_back(loaded.module_path({options.extraction.hook, layer}));
+      const Hook hook{options.extraction.hook, layer};
+      metadata.layer_paths.push_back(loaded.module_path(hook));
+      std::string lens = transformer_lens_name(hook, loaded.config());
+      if (!lens.empty()) metadata.lens_names.push_back(std::move(lens));
     }
     metadata.dtype = options.extraction.store_dtype;
     return metadata;

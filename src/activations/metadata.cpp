@@ -122,6 +122,9 @@ StoreHead head_from_json(const Json& json, std::string_view what) {
   metadata.skipped = get_int(json, "skipped_samples", what, 0);
   metadata.activation_dim = get_count(json, "activation_dim", what);
   metadata.layer_paths = get_strings(json, "layer_paths", what);
+  if (find_member(json, "transformer_lens_names", what) != nullptr) {
+    metadata.lens_names = get_strings(json, "transformer_lens_names", what);
+  }
   const auto layers = static_cast<std::int64_t>(metadata.layer_paths.size());
   if (layers > 0 && metadata.activation_dim > (std::int64_t{1} << 40) / layers) {
     throw_data(what, ": activation_dim ", metadata.activation_dim, " is beyond any model");
@@ -374,6 +377,7 @@ std::string head_text(const StoreHead& head) {
             {"n_layers", static_cast<std::int64_t>(metadata.layer_paths.size())},
             {"row_dim", metadata.row_dim()},
             {"layer_paths", metadata.layer_paths},
+            {"transformer_lens_names", metadata.lens_names},
             {"hook", std::string(hook_name(metadata.config.extraction.hook))},
             {"positions", std::string(positions_name(metadata.config.extraction.positions))},
             {"dtype", std::string(dtype_name(metadata.dtype))},

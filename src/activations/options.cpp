@@ -5,6 +5,8 @@
 #include <set>
 
 #include "drrik/base/error.h"
+#include "drrik/hub/resolve.h"
+#include "drrik/model/hook_names.h"
 
 namespace drrik {
 namespace {
@@ -83,7 +85,7 @@ const std::map<std::string, Setter>& setters() {
        [](auto& o, const auto& n, const auto& v) { o.extraction.mlp_layers = parse_layers(n, v); }},
       {"layers",
        [](auto& o, const auto& n, const auto& v) { o.extraction.mlp_layers = parse_layers(n, v); }},
-      {"hook", [](auto& o, const auto&, const auto& v) { o.extraction.hook = parse_hook(v); }},
+      {"hook", {}},  // see set_hook()
       {"positions",
        [](auto& o, const auto&, const auto& v) { o.extraction.positions = parse_positions(v); }},
       {"batch_size",
@@ -97,6 +99,21 @@ const std::map<std::string, Setter>& setters() {
       {"output_dir", [](auto& o, const auto&, const auto& v) { o.extraction.output_dir = v; }},
   };
   return table;
+}
+
+void set_hook(ExtractorOptions& options, const std::string& name) {
+  auto& group = options.extraction;
+  if (!names_a_place(name)) {
+    group.hook = parse_hook(name);
+    return;
+  }
+  if (options.model.model_name.empty()) {
+    throw_usage("hook '", name, "' is a place in a model; model_name must say in which");
+  }
+  const auto folder = resolve_model_folder(options.model.model_name, options.model.revision);
+  const HookLayers found = parse_hook(name, group.mlp_layers, read_model_config(folder));
+  group.hook = found.point;
+  group.mlp_layers = found.layers;
 }
 
 bool storable(DType dtype) {
@@ -152,6 +169,7 @@ void ExtractorOptions::validate() const {
 ExtractorOptions extractor_options(const std::map<std::string, std::string>& flat) {
   ExtractorOptions options;
   for (const auto& [name, value] : flat) {
+    if (name == "hook") continue;
     const auto found = setters().find(name);
     if (found == setters().end()) {
       std::vector<std::string> known;
@@ -160,6 +178,8 @@ ExtractorOptions extractor_options(const std::map<std::string, std::string>& fla
     }
     found->second(options, name, value);
   }
+  // Last: it may need the model, and may bring its layer.
+  if (const auto hook = flat.find("hook"); hook != flat.end()) set_hook(options, hook->second);
   return options;
 }
 

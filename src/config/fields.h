@@ -31,6 +31,8 @@ struct Field {
   FieldRef (*ref)(Config&);
   Range range = {};
   std::vector<const char*> choices = {};  ///< For texts; matched without case.
+  /// Besides `choices` dotted names pass, whose meaning other rooms know.
+  bool or_dotted = false;
 };
 
 const std::vector<Field>& fields();

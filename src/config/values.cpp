@@ -95,6 +95,9 @@ std::string to_text(const Field& field, std::string_view text, const std::string
     if (canonical_name(choice) == canonical_name(trim(text))) return choice;
     choices.emplace_back(choice);
   }
+  if (field.or_dotted && text.find_first_of(".[") != std::string_view::npos) {
+    return std::string(trim(text));
+  }
   throw_usage(where, field.path, ": got ", quoted(text), ", wanted one of ", join(choices),
               did_you_mean(text, choices));
 }

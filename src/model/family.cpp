@@ -5,7 +5,9 @@
 
 namespace drrik::detail {
 
+extern const Family kBertFamily;
 extern const Family kBloomFamily;
+extern const Family kDistilBertFamily;
 extern const Family kFalconFamily;
 extern const Family kGemmaFamily;
 extern const Family kGemma2Family;
@@ -23,13 +25,15 @@ extern const Family kPhiFamily;
 extern const Family kPhi3Family;
 extern const Family kQwen2Family;
 extern const Family kQwen3Family;
+extern const Family kRobertaFamily;
 
 std::span<const Family* const> families() {
   static const std::array table = {
-      &kBloomFamily,      &kFalconFamily, &kGemmaFamily,  &kGemma2Family,  &kGemma3Family,
-      &kGemma3TextFamily, &kGpt2Family,   &kGptNeoFamily, &kGptNeoXFamily, &kLlamaFamily,
-      &kMistralFamily,    &kOlmoFamily,   &kOlmo2Family,  &kOptFamily,     &kPhiFamily,
-      &kPhi3Family,       &kQwen2Family,  &kQwen3Family};
+      &kBertFamily,    &kBloomFamily,  &kDistilBertFamily, &kFalconFamily, &kGemmaFamily,
+      &kGemma2Family,  &kGemma3Family, &kGemma3TextFamily, &kGpt2Family,   &kGptNeoFamily,
+      &kGptNeoXFamily, &kLlamaFamily,  &kMistralFamily,    &kOlmoFamily,   &kOlmo2Family,
+      &kOptFamily,     &kPhiFamily,    &kPhi3Family,       &kQwen2Family,  &kQwen3Family,
+      &kRobertaFamily};
   return table;
 }
 

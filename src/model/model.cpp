@@ -1,5 +1,7 @@
 #include "drrik/model/model.h"
 
+#include "drrik/model/hook_names.h"
+
 #include "model/model_impl.h"
 
 namespace drrik {
@@ -23,7 +25,6 @@ Model make_model(const ModelConfig& config, const ModelOptions& options,
   impl->config = config;
   impl->options = options;
   impl->family = &get_family(config.family);
-  impl->names = tensor_names(config);
   if (config.positions == PositionKind::kAlibi) impl->slopes = alibi_slopes(config.n_heads);
   impl->weights = std::make_unique<const Weights>(config, options, std::move(source));
   return Model(std::move(impl));
@@ -78,39 +79,11 @@ Model& Model::operator=(Model&&) noexcept = default;
 const ModelConfig& Model::config() const { return impl_->config; }
 
 std::int64_t Model::hook_width(HookPoint point) const {
-  return point == HookPoint::kMlpPost ? impl_->config.d_mlp : impl_->config.d_model;
+  return drrik::hook_width(point, impl_->config);
 }
 
 std::string Model::module_path(const Hook& hook) const {
-  const ModelConfig& config = impl_->config;
-  const detail::TensorNames& tensors = impl_->names;
-  const detail::ModulePaths& modules = impl_->family->modules;
-  const std::string block = str(tensors.prefix, tensors.blocks, "[", hook.layer, "]");
-  switch (hook.point) {
-    case HookPoint::kResidPre:
-      return block + " (input)";
-    case HookPoint::kAttnOut:
-      return str(block, ".", modules.attention);
-    case HookPoint::kAttnAdd:
-      return str(block, ".", tensors.attn_out_norm);
-    case HookPoint::kResidMid: {
-      // What reads it first: the norm after the add, the MLP's norm, or the MLP itself.
-      if (config.norm_wiring == NormWiring::kOutput) break;
-      const bool after = config.norm_wiring == NormWiring::kPost;
-      return str(block, ".", after ? tensors.attn_norm : tensors.mlp_norm, " (input)");
-    }
-    case HookPoint::kMlpIn:
-      break;
-    case HookPoint::kMlpPost:
-      return str(block, ".", tensors.down, " (input)");
-    case HookPoint::kMlpOut:
-      return str(block, ".", modules.mlp);
-    case HookPoint::kMlpAdd:
-      return str(block, ".", tensors.mlp_out_norm);
-    case HookPoint::kResidPost:
-      return block;
-  }
-  return str(block, ".", modules.mlp_in.empty() ? modules.mlp : modules.mlp_in, " (input)");
+  return drrik::module_path(hook, impl_->config);
 }
 
 void Model::check_hook(const Hook& hook) const { detail::check_hook(*impl_, hook); }

@@ -56,7 +56,6 @@ struct Model::Impl {
   ModelConfig config;
   ModelOptions options;
   const detail::Family* family = nullptr;
-  detail::TensorNames names;
   std::unique_ptr<const detail::Weights> weights;
   std::vector<float> slopes;  // of ALiBi, [n_heads]
 

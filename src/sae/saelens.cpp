@@ -1,7 +1,6 @@
 // SAELens's folder: cfg.json and sae_weights.safetensors (docs/formats/sae.md).
 
 #include <array>
-#include <charconv>
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
@@ -9,6 +8,7 @@
 #include "drrik/io/safetensors.h"
 #include "drrik/ops/convert.h"
 #include "io/json.h"
+#include "io/lens_names.h"
 #include "sae/format.h"
 
 namespace drrik {
@@ -53,35 +53,23 @@ const Reader& find_reader(const std::string& architecture) {
              did_you_mean(architecture, known));
 }
 
-// Our hooks and TransformerLens's names of them, which SAELens uses.
-constexpr std::pair<std::string_view, std::string_view> kHookNames[] = {
-    {"mlp_out", "hook_mlp_out"},      {"mlp_in", "hook_mlp_in"},
-    {"mlp_post", "mlp.hook_post"},    {"attn_out", "hook_attn_out"},
-    {"resid_pre", "hook_resid_pre"},  {"resid_mid", "hook_resid_mid"},
-    {"resid_post", "hook_resid_post"}};
-
-std::string transformer_lens_name(const std::string& hook, std::int64_t layer) {
-  for (const auto& [ours, theirs] : kHookNames) {
-    if (hook == ours && layer >= 0) return str("blocks.", layer, ".", theirs);
-  }
-  return hook;
+// SAELens speaks TransformerLens's names. What one means can depend on the model, which is not
+// here: the record keeps the name as it stands beside our nearest point.
+std::string saelens_hook_name(const SaeRecord& record) {
+  if (!record.foreign_hook_name.empty()) return record.foreign_hook_name;
+  const std::string_view place = detail::find_lens_place(record.hook_name);
+  return place.empty() || record.layer < 0 ? record.hook_name
+                                           : detail::make_lens_name(record.layer, place);
 }
 
-// "blocks.3.hook_mlp_out" as hook and layer of the record; other names stay as they are.
 void read_hook(const std::string& name, SaeRecord& record) {
   record.hook_name = name;
-  constexpr std::string_view kPrefix = "blocks.";
-  if (!name.starts_with(kPrefix)) return;
-  const char* begin = name.data() + kPrefix.size();
-  const char* end = name.data() + name.size();
-  std::int64_t layer = -1;
-  const auto [after, error] = std::from_chars(begin, end, layer);
-  if (error != std::errc{} || after == end || *after != '.' || layer < 0) return;
-  record.layer = layer;
-  const std::string_view hook(after + 1, static_cast<std::size_t>(end - after - 1));
-  for (const auto& [ours, theirs] : kHookNames) {
-    if (hook == theirs) record.hook_name = ours;
-  }
+  record.foreign_hook_name = name;
+  const auto parts = detail::split_lens_name(name);
+  if (!parts) return;
+  record.layer = parts->layer;
+  const std::string_view own = detail::find_own_place(parts->place);
+  if (!own.empty()) record.hook_name = own;
 }
 
 void refuse_foreign_inputs(const Json& config) {
@@ -161,7 +149,7 @@ void save_sae(const ReluSae& sae, const SaeRecord& record, const fs::path& folde
   metadata["sae_lens_training_version"] = nullptr;
   if (!record.model_name.empty()) metadata["model_name"] = record.model_name;
   if (!record.hook_name.empty()) {
-    metadata["hook_name"] = transformer_lens_name(record.hook_name, record.layer);
+    metadata["hook_name"] = saelens_hook_name(record);
   }
   if (!record.dataset.empty()) metadata["dataset_path"] = record.dataset;
   if (record.context_size > 0) metadata["context_size"] = record.context_size;

@@ -41,6 +41,7 @@ bool read_sidecar(const std::filesystem::path& folder, SaeRecord& record, ReluHi
   hints.pre_encoder_bias = find_bool(json, "pre_encoder_bias", kSidecar);
   record.model_name = get_string(json, "model_name", kSidecar, "");
   record.hook_name = get_string(json, "hook_name", kSidecar, "");
+  record.foreign_hook_name = get_string(json, "foreign_hook_name", kSidecar, "");
   record.layer = get_int(json, "layer", kSidecar, -1);
   record.dataset = get_string(json, "dataset", kSidecar, "");
   record.context_size = get_int(json, "context_size", kSidecar, 0);
@@ -91,6 +92,7 @@ void write_sidecar(const ReluSae& sae, const SaeRecord& record,
   for (const auto& [key, value] : record.metrics) json["metrics"][key] = value;
   json["facts"] = Json::object();
   for (const auto& [key, value] : record.facts) json["facts"][key] = value;
+  if (!record.foreign_hook_name.empty()) json["foreign_hook_name"] = record.foreign_hook_name;
   write_json_file(folder / kSidecar, json);
 }
 

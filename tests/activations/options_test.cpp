@@ -31,6 +31,18 @@ TEST(ExtractorOptions, SortsFlatNamesIntoGroups) {
   options.validate();
 }
 
+TEST(ExtractorOptions, TakesAHookByAnyOfItsNames) {
+  const std::string model = std::string(DRRIK_TEST_DATA) + "/model/llama-plain";
+  const std::string module = "model.layers[1].mlp.down_proj.input";
+  const auto options = extractor_options({{"hook", module}, {"model_name", model}});
+  EXPECT_EQ(options.extraction.hook, HookPoint::kMlpPost);
+  EXPECT_EQ(options.extraction.mlp_layers, std::vector<std::int64_t>{1});
+  EXPECT_ERROR(extractor_options({{"hook", module}, {"model_name", model}, {"layers", "0"}}),
+               kUsage, "layer 0 was asked for");
+  EXPECT_ERROR(extractor_options({{"hook", module}}), kUsage, "model_name");
+  EXPECT_ERROR(extractor_options({{"hook", "nose"}}), kUsage, "nose");
+}
+
 TEST(ExtractorOptions, RefusesWrongNamesAndValues) {
   EXPECT_ERROR(extractor_options({{"max_lenght", "3"}}), kUsage, "max_length");
   EXPECT_ERROR(extractor_options({{"max_length", "3x"}}), kUsage, "3x");

@@ -128,7 +128,7 @@ TEST(ModelConfig, RefusesWhatItCannotRun) {
       {R"(, "tie_word_embeddings": "yes")", "tie_word_embeddings"},
       {R"(, "eos_token_id": "</s>")", "eos_token_id"},
       {R"(, "model_type": "lama")", "did you mean 'llama'"},
-      {R"(, "model_type": "resnet")", "supported: bloom, falcon, "},
+      {R"(, "model_type": "resnet")", "supported: bert, bloom, distilbert, falcon, "},
       {R"(, "model_type": 3)", "model_type"},
   };
   for (const Case& c : cases) {

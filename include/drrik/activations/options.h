@@ -76,8 +76,9 @@ struct ExtractorOptions {
 };
 
 /// Sorts flat options ("model_name", "mlp_layers" = "0,1", "max_length" = "256", ...) into the
-/// groups; "layers" means mlp_layers. Throws Error(usage) for an unknown name (with the nearest
-/// one) and for a value that does not parse. Does not validate().
+/// groups; "layers" means mlp_layers; "hook" is any spelling (drrik/model/hook_names.h), which may
+/// read the model's config.json and bring its layer. Throws Error(usage) for an unknown name (with
+/// the nearest one) and for a value that does not parse. Does not validate().
 ExtractorOptions extractor_options(const std::map<std::string, std::string>& flat);
 
 }  // namespace drrik

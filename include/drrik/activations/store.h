@@ -32,8 +32,10 @@ struct ActivationMetadata {
   std::int64_t num_rows = 0;        ///< Rows of activations.
   std::int64_t activation_dim = 0;  ///< Width of one layer's hook; a row has it for each layer.
   std::vector<std::string> layer_paths;  ///< "model.layers[3].mlp", one for each layer.
-  DType dtype = DType::kF32;             ///< Of the arrays on disk.
-  std::vector<SampleRecord> samples;     ///< By row; empty when not asked for or not recorded.
+  /// "blocks.3.hook_mlp_out", one for each layer; empty when TransformerLens has no such name.
+  std::vector<std::string> lens_names;
+  DType dtype = DType::kF32;          ///< Of the arrays on disk.
+  std::vector<SampleRecord> samples;  ///< By row; empty when not asked for or not recorded.
 
   std::int64_t row_dim() const {
     return activation_dim * static_cast<std::int64_t>(layer_paths.size());

@@ -27,8 +27,11 @@ struct SaeHistory {
 
 /// What is known about an SAE beside its weights.
 struct SaeRecord {
-  std::string model_name;         ///< "" unknown, as below.
-  std::string hook_name;          ///< As design: "mlp_out" and so on, or the module's path.
+  std::string model_name;  ///< "" unknown, as below.
+  std::string hook_name;   ///< Ours, "mlp_out", or the file's name where it is none of them.
+  /// As SAELens's cfg.json has it, "blocks.3.hook_mlp_out": in models whose blocks have norms
+  /// behind their modules it can mean another point than hook_name. Written there when not empty.
+  std::string foreign_hook_name;
   std::int64_t layer = -1;        ///< -1 unknown.
   std::string dataset;            ///< What the activations were taken from.
   std::int64_t context_size = 0;  ///< 0 unknown.
