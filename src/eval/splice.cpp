@@ -103,6 +103,11 @@ std::vector<float> mean_activation(const Model& model, const Hook& hook,
 
 SpliceReport evaluate_splice(const Model& model, const Sae& sae, const Hook& hook,
                              const std::vector<std::vector<std::int32_t>>& sequences) {
+  if (!model.config().causal) {
+    throw_usage("evaluate: ", model.config().family,
+                " sees the whole text and predicts no next token, so that there is no loss to "
+                "splice the autoencoder into; evaluate it on its activations alone");
+  }
   model.check_hook(hook);
   if (model.hook_width(hook.point) != sae.d_in()) {
     throw_data("evaluate: hook ", hook_name(hook.point), " is ", model.hook_width(hook.point),

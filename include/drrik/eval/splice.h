@@ -25,10 +25,10 @@ struct SpliceReport {
   double kl_zero = 0.0;
 };
 
-/// Runs every sequence of ids five times. Sequences with fewer than two tokens are left out; Error
-/// (data) when none is left or the hook's width is not sae.d_in(), Error(numeric) naming the first
-/// sequence whose logits hold NaN or Inf, and with which edit. Memory: three [longest, vocab]
-/// matrices.
+/// Runs every sequence of ids five times. Error(usage) for an encoder, which predicts no next
+/// token. Sequences with fewer than two tokens are left out; Error(data) when none is left or the
+/// hook's width is not sae.d_in(), Error(numeric) naming the first sequence whose logits hold NaN
+/// or Inf, and with which edit. Memory: three [longest, vocab] matrices.
 SpliceReport evaluate_splice(const Model& model, const Sae& sae, const Hook& hook,
                              const std::vector<std::vector<std::int32_t>>& sequences);
 
