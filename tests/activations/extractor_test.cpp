@@ -161,6 +161,9 @@ TEST(ActivationExtractor, AgreesWithTransformers) {
     std::filesystem::copy(folder, scratch / "model");
     const std::int64_t vocab = read_model_config(scratch / "model").vocab_size;
     write_file_atomic(scratch / "model" / "tokenizer.json", test::tokenizer_json(vocab));
+    // GPT-2's own class would split the texts its own way.
+    write_file_atomic(scratch / "model" / "tokenizer_config.json",
+                      R"({"tokenizer_class": "PreTrainedTokenizerFast"})");
     const auto reference = SafetensorsFile::open(folder / "reference.safetensors");
     const Tensor all_ids = reference.get("ids");
     const Tensor boundaries = reference.get("boundaries");

@@ -71,6 +71,19 @@ TEST(Splice, RefusesAWidthOrLayerThatDoesNotFit) {
   EXPECT_THROW(evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 0}, {{1}}), Error);
 }
 
+TEST(Splice, IsRefusedForAnEncoder) {
+  ModelConfig encoder = tiny();
+  encoder.causal = false;
+  const Model model = make_random_model(encoder, 1);
+  try {
+    evaluate_splice(model, identity_sae(32), {HookPoint::kMlpOut, 1}, texts());
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.kind(), ErrorKind::kUsage);
+    EXPECT_NE(std::string(error.what()).find("predicts no next token"), std::string::npos);
+  }
+}
+
 TEST(Splice, SaysWhichLogitsAreNoNumbers) {
   const auto message = [](const Model& model, const Sae& sae) -> std::string {
     try {
@@ -82,7 +95,7 @@ TEST(Splice, SaysWhichLogitsAreNoNumbers) {
     return "no error";
   };
   ModelConfig broken = tiny();
-  broken.rope.cos_sin_scale = std::nan("");
+  broken.rope.cos_sin_scale = 1e38;  // queries times keys are infinite
   const std::string clean = message(make_random_model(broken, 1), identity_sae(32));
   EXPECT_NE(clean.find("the model's own logits"), std::string::npos) << clean;
   EXPECT_NE(clean.find("of text 0"), std::string::npos) << clean;
