@@ -23,8 +23,8 @@ class TensorSource {
   virtual void check(const std::string& name, std::span<const std::int64_t> shape) const {
     get(name, shape);
   }
-  /// Has the kernel read the tensors whose names start so; returns when it has taken the order,
-  /// which is about when it has read them. Absence is no error. Thread-safe.
+  /// Has the kernel read the tensors whose names start so; returns when it has. Absence is no error.
+  /// Thread-safe.
   virtual void prefetch(const std::string& /*start*/) const {}
 };
 

@@ -10,7 +10,7 @@ Readahead::~Readahead() {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
-  changed_.notify_one();
+  changed_.notify_all();
   if (thread_.joinable()) thread_.join();
 }
 
@@ -21,7 +21,12 @@ void Readahead::want(const std::string& start) {
     wanted_.push_back(start);
     if (!thread_.joinable()) thread_ = std::thread([this] { run(); });
   }
-  changed_.notify_one();
+  changed_.notify_all();
+}
+
+void Readahead::await(const std::string& start) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return std::ranges::find(wanted_, start) == wanted_.end(); });
 }
 
 void Readahead::run() {
@@ -29,8 +34,7 @@ void Readahead::run() {
   for (;;) {
     changed_.wait(lock, [this] { return stop_ || !wanted_.empty(); });
     if (stop_) return;
-    const std::string start = std::move(wanted_.front());
-    wanted_.pop_front();
+    const std::string start = wanted_.front();
     lock.unlock();
     try {
       source_->prefetch(start);
@@ -38,6 +42,8 @@ void Readahead::run() {
       // A hint that could not be given; whoever needs the tensor will say what is wrong with it.
     }
     lock.lock();
+    wanted_.pop_front();
+    changed_.notify_all();
   }
 }
 

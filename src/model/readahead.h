@@ -1,6 +1,5 @@
 #pragma once
-// Reads a checkpoint's pages before they are needed, on a thread of its own: asking the kernel for
-// them takes about as long as reading them.
+// Reads a checkpoint's pages before they are needed, on a thread of its own.
 
 #include <condition_variable>
 #include <deque>
@@ -23,13 +22,15 @@ class Readahead {
   /// Has the tensors whose names begin with `start` read, after what was wanted before; returns at
   /// once. What waits already is not wanted twice. Thread-safe.
   void want(const std::string& start);
+  /// Returns when what was wanted by this name, if it was, has been read.
+  void await(const std::string& start);
 
  private:
   void run();
   std::shared_ptr<const TensorSource> source_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::string> wanted_;
+  std::deque<std::string> wanted_;  // the first is being read
   bool stop_ = false;
   std::thread thread_;  // begun by the first want()
 };

@@ -300,7 +300,7 @@ Weights::Weights(const ModelConfig& config, const ModelOptions& options,
   layers_ =
       options.max_layers < 0 ? config.n_layers : std::min(options.max_layers, config.n_layers);
   has_head_ = !options.skip_head && layers_ == config.n_layers;
-  if (layers_ > 0) readahead_->want(builder_->block(0));
+  want_after(-1);
   embedding_ = builder_->embedding();
   const std::size_t element =
       options.compute == Compute::kBF16 || embedding_.table.dtype() != DType::kF32 ? 2 : 4;
@@ -321,10 +321,12 @@ Weights::Weights(const ModelConfig& config, const ModelOptions& options,
   packed_bytes_ = 0;
   for (std::int64_t i = 0; i < layers_; ++i) {
     want_after(i);
+    readahead_->await(builder_->block(i));
     kept_.push_back(std::make_shared<const LayerWeights>(builder_->layer(i)));
     packed_bytes_ += bytes_of(*kept_.back());
   }
   if (has_head_) {
+    readahead_->await(builder_->head_name());
     head_ = std::make_shared<const HeadWeights>(builder_->head());
     packed_bytes_ += bytes_of(*head_);
   }
@@ -344,14 +346,18 @@ void Weights::want_after(std::int64_t layer) const {
 
 std::shared_ptr<const LayerWeights> Weights::layer(std::int64_t i) const {
   if (!streamed_) return kept_[static_cast<std::size_t>(i)];
+  // The one before wanted it already, unless it is the first one.
+  readahead_->want(builder_->block(i));
   want_after(i);
+  readahead_->await(builder_->block(i));
   return std::make_shared<const LayerWeights>(builder_->layer(i));
 }
 
 std::shared_ptr<const HeadWeights> Weights::head() const {
   if (!streamed_) return head_;
   // The next token begins with the first layer.
-  if (layers_ > 0) readahead_->want(builder_->block(0));
+  readahead_->await(builder_->head_name());
+  want_after(-1);
   return std::make_shared<const HeadWeights>(builder_->head());
 }
 

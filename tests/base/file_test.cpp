@@ -2,14 +2,17 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <functional>
 #include <thread>
+#include <vector>
 
 #include "drrik/base/error.h"
 
@@ -227,6 +230,26 @@ TEST_F(Files, MissingFileNamesThePath) {
     }
   }
   EXPECT_THROW(read_file(folder_), Error);
+}
+
+TEST_F(Files, PrefetchBringsPagesIn) {
+  const fs::path path = folder_ / "a";
+  write_file_atomic(path, std::string(5 << 20, 'x'));
+  const auto file = MappedFile::open(path);
+  const UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  file->prefetch((1 << 20) + 5, (2 << 20) + 1);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  const std::size_t pages = (3 << 20) / page - (1 << 20) / page + 1;
+  std::vector<unsigned char> resident(pages);
+  ASSERT_EQ(mincore(const_cast<std::byte*>(file->bytes().data()) + (1 << 20), pages * page,
+                    resident.data()),
+            0);
+  EXPECT_TRUE(std::all_of(resident.begin(), resident.end(),
+                          [](unsigned char flags) { return (flags & 1U) != 0; }));
+  file->prefetch(10 << 20, 1);  // beyond the end: nothing to read
+  file->prefetch(0, ~std::size_t{0});
+  EXPECT_EQ(file->bytes()[5], std::byte{'x'});
 }
 
 TEST_F(Files, PipesWithoutAWriterAreRefusedAndDoNotHang) {

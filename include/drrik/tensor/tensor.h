@@ -109,8 +109,7 @@ class Tensor {
   Tensor to(DType dtype) const;
   /// For a borrowed tensor: lets the kernel take its pages back (MappedFile::drop).
   void drop_pages() const;
-  /// For a borrowed tensor: has the kernel begin to read its pages, without waiting for them
-  /// (MappedFile::prefetch).
+  /// For a borrowed tensor: has the kernel read its pages from the disk (MappedFile::prefetch).
   void prefetch() const;
 
  private:
