@@ -4,6 +4,7 @@
 
 #include "drrik/base/error.h"
 #include "drrik/tensor/dtype.h"
+#include "options.h"
 
 namespace drrik::cli {
 
@@ -23,10 +24,12 @@ void add_model_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
   add_setting(app, globals, "--revision", "extractor.model.revision");
   add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
+  add_setting(app, globals, "--stream-weights", "extractor.model.stream_weights");
   add_hub_flags(app, globals);
 }
 
 Model load_model(const Config& config, ModelOptions options) {
+  options.residency = parse_residency(config.extractor.model.stream_weights);
   options.compute = parse_compute(config.extractor.model.torch_dtype);
   return Model::load(resolve_model(config), options);
 }

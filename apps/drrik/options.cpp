@@ -14,6 +14,11 @@ DType dtype_option(const std::string& name, const char* option) {
 
 }  // namespace
 
+Residency parse_residency(const std::string& stream_weights) {
+  if (stream_weights == "on") return Residency::kStreamed;
+  return stream_weights == "off" ? Residency::kResident : Residency::kAuto;
+}
+
 DatasetOptions dataset_options(const Config& config) {
   const Config::Dataset& from = config.extractor.dataset;
   if (from.dataset_name.empty()) throw_usage("no dataset given; --dataset names one");
@@ -48,6 +53,7 @@ ExtractorOptions extractor_options(const Globals& globals) {
   to.model.revision = from.model.revision;
   to.model.torch_dtype = dtype_option(from.model.torch_dtype, "--dtype");
   to.model.device_map = from.model.device_map;
+  to.model.residency = parse_residency(from.model.stream_weights);
   to.model.trust_remote_code = from.model.trust_remote_code;
   to.dataset.dataset_name = from.dataset.dataset_name;
   to.dataset.dataset_config = from.dataset.dataset_config;
@@ -93,6 +99,7 @@ void add_extract_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--positions", "extractor.extraction.positions");
   add_setting(app, globals, "--batch-size", "extractor.extraction.batch_size");
   add_setting(app, globals, "--dtype", "extractor.model.torch_dtype");
+  add_setting(app, globals, "--stream-weights", "extractor.model.stream_weights");
   add_setting(app, globals, "--store-dtype", "extractor.extraction.store_dtype");
 }
 

@@ -11,6 +11,9 @@
 
 namespace drrik::cli {
 
+/// Of the option stream_weights: "auto", "on", "off".
+Residency parse_residency(const std::string& stream_weights);
+
 /// Puts our name in the place of the extraction's hook, however it is spelled, and the layer that
 /// it carries in the place of the layers. Throws Error(usage) where other layers were given.
 void settle_hook(Globals& globals);

@@ -75,6 +75,7 @@ struct ActivationExtractor::Impl {
       load.compute = options.model.torch_dtype == DType::kBF16 ? Compute::kBF16 : Compute::kF32;
       load.max_layers = top + 1;
       load.skip_head = true;
+      load.residency = options.model.residency;
       model = std::make_shared<const Model>(Model::load(folder, load));
     }
     check_layers(*model);

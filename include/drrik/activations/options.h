@@ -10,6 +10,7 @@
 
 #include "drrik/data/source.h"
 #include "drrik/model/hook.h"
+#include "drrik/model/model.h"
 #include "drrik/tensor/dtype.h"
 
 namespace drrik {
@@ -36,6 +37,9 @@ struct ExtractorOptions {
     /// float16 products on CPUs; its weights stay as the file stores them until they are used.
     DType torch_dtype = DType::kF16;
     std::string device_map = "auto";  ///< "auto" or "cpu".
+    /// Where the weights are while it runs; the numbers do not depend on it, and no store records
+    /// it.
+    Residency residency = Residency::kAuto;
     /// Accepted for the sake of old configurations. Code from a model folder is never run.
     bool trust_remote_code = false;
   } model;

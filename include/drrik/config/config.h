@@ -22,6 +22,7 @@ struct Config {
     std::string revision = "main";
     std::string torch_dtype = "float16";
     std::string device_map = "auto";
+    std::string stream_weights = "auto";
     bool trust_remote_code = false;
   };
   struct Dataset {
