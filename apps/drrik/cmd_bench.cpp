@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "bench_load.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/rng.h"
@@ -37,6 +38,8 @@ struct Flags {
   std::int64_t d = 512;
   std::int64_t hidden = 4096;
   std::vector<std::int64_t> batch = {256, 4096};
+  std::int64_t size = 1000;
+  int rounds = 3;
 };
 
 using Results = std::vector<Measured>;
@@ -157,15 +160,30 @@ void bench_train(const Flags& flags, Results& results) {
   }
 }
 
+void bench_load(const Flags& flags, Results& results) {
+  for (const Compute compute : precisions(flags)) {
+    for (const DType stored : {DType::kF32, DType::kBF16}) {
+      for (const LoadTimes& m : measure_load(compute, stored, flags.size, flags.rounds)) {
+        const auto bytes = static_cast<double>(m.bytes) / 1e6;
+        results.push_back(
+            {m.name, bytes / m.load_seconds, "MB/s", bytes / m.read_seconds, "reading the file"});
+      }
+    }
+  }
+}
+
 void run(const Globals& globals, const Flags& flags) {
   struct Bench {
     const char* name;
     void (*run)(const Flags&, Results&);
+    bool by_default = true;
   };
   static constexpr Bench kTable[] = {{"gemm", bench_gemm},
                                      {"extract", bench_extract},
                                      {"generate", bench_generate},
-                                     {"train", bench_train}};
+                                     {"train", bench_train},
+                                     // Writes a gigabyte.
+                                     {"load", bench_load, false}};
   std::vector<std::string> names;
   for (const Bench& bench : kTable) names.emplace_back(bench.name);
   for (const std::string& what : flags.what) {
@@ -175,7 +193,8 @@ void run(const Globals& globals, const Flags& flags) {
   }
   Results results;
   for (const Bench& bench : kTable) {
-    if (flags.what.empty() || std::ranges::find(flags.what, bench.name) != flags.what.end()) {
+    if ((flags.what.empty() && bench.by_default) ||
+        std::ranges::find(flags.what, bench.name) != flags.what.end()) {
       bench.run(flags, results);
     }
   }
@@ -208,7 +227,8 @@ Command bench_command() {
           "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
-            app.add_option("what", flags->what, "gemm, extract, generate, train (default: all)");
+            app.add_option("what", flags->what,
+                           "gemm, extract, generate, train (default: these), load");
             app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
             app.add_option("--seconds", flags->seconds, "Time for each measurement")
                 ->capture_default_str()
@@ -223,6 +243,12 @@ Command bench_command() {
                 ->capture_default_str()
                 ->delimiter(',')
                 ->check(CLI::Range(1, 1 << 20));
+            app.add_option("--size", flags->size, "load: megabytes of the model that is written")
+                ->capture_default_str()
+                ->check(CLI::Range(1, 1 << 20));
+            app.add_option("--rounds", flags->rounds, "load: of which the fastest counts")
+                ->capture_default_str()
+                ->check(CLI::Range(1, 100));
             return [&globals, flags] { run(globals, *flags); };
           }};
 }

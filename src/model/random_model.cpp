@@ -1,9 +1,12 @@
 #include "drrik/model/random_model.h"
 
 #include <cmath>
+#include <map>
 
 #include "drrik/base/rng.h"
 #include "drrik/base/threads.h"
+#include "drrik/io/safetensors.h"
+#include "io/json.h"
 #include "model/model_impl.h"
 #include "model/weights.h"
 
@@ -50,6 +53,28 @@ class RandomTensors final : public detail::TensorSource {
   std::uint64_t seed_;
 };
 
+/// Notes down what it is asked for.
+class Recorder final : public detail::TensorSource {
+ public:
+  explicit Recorder(std::uint64_t seed) : random_(seed) {}
+  Tensor get(const std::string& name, std::span<const std::int64_t> shape) const override {
+    check(name, shape);
+    return random_.get(name, shape);
+  }
+  void check(const std::string& name, std::span<const std::int64_t> shape) const override {
+    asked_[name].assign(shape.begin(), shape.end());
+  }
+  std::map<std::string, Tensor> tensors(DType dtype) const {
+    std::map<std::string, Tensor> out;
+    for (const auto& [name, shape] : asked_) out.emplace(name, random_.get(name, shape).to(dtype));
+    return out;
+  }
+
+ private:
+  RandomTensors random_;
+  mutable std::map<std::string, std::vector<std::int64_t>> asked_;
+};
+
 }  // namespace
 
 namespace detail {
@@ -84,6 +109,39 @@ Model make_random_model(const ModelConfig& config, std::uint64_t seed,
                         const ModelOptions& options) {
   config.validate();
   return detail::make_model(config, options, detail::random_tensors(seed));
+}
+
+void write_random_model(const ModelConfig& config, std::uint64_t seed, DType dtype,
+                        const std::filesystem::path& folder) {
+  if (config.family != "llama") {
+    throw_usage("a random model of family '", config.family, "' cannot be written, only a llama");
+  }
+  config.validate();
+  const auto recorder = std::make_shared<const Recorder>(seed);
+  const detail::Weights asks_for_all(config, {.residency = Residency::kStreamed}, recorder);
+  const std::map<std::string, Tensor> tensors = recorder->tensors(dtype);
+  std::vector<NamedTensor> named;
+  for (const auto& [name, tensor] : tensors) named.push_back({name, &tensor});
+  const Json json = {{"model_type", "llama"},
+                     {"architectures", {"LlamaForCausalLM"}},
+                     {"vocab_size", config.vocab_size},
+                     {"hidden_size", config.d_model},
+                     {"intermediate_size", config.d_mlp},
+                     {"num_hidden_layers", config.n_layers},
+                     {"num_attention_heads", config.n_heads},
+                     {"num_key_value_heads", config.n_kv_heads},
+                     {"head_dim", config.head_dim},
+                     {"max_position_embeddings", config.max_positions},
+                     {"rms_norm_eps", config.norm_eps},
+                     {"rope_theta", config.rope.theta},
+                     {"hidden_act", activation_name(config.activation)},
+                     {"attention_bias", config.qkv_bias},
+                     {"mlp_bias", config.mlp_bias},
+                     {"tie_word_embeddings", config.tied_head},
+                     {"torch_dtype", dtype_name(dtype)}};
+  create_folders(folder);
+  write_safetensors(folder / "model.safetensors", named, {{"format", "pt"}});
+  write_json_file(folder / "config.json", json);
 }
 
 std::vector<GemmShape> forward_products(const ModelConfig& config, std::int64_t rows,

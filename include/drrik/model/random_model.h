@@ -26,4 +26,10 @@ Model make_random_model(const ModelConfig& config, std::uint64_t seed,
 std::vector<GemmShape> forward_products(const ModelConfig& config, std::int64_t rows,
                                         std::int64_t head_rows = 0);
 
+/// Writes a Llama of `config` with such weights as a HuggingFace folder: config.json and
+/// model.safetensors in `dtype` (float32, bfloat16 or float16). All weights are in memory
+/// meanwhile. Throws Error(usage) for another family, Error(io).
+void write_random_model(const ModelConfig& config, std::uint64_t seed, DType dtype,
+                        const std::filesystem::path& folder);
+
 }  // namespace drrik
