@@ -1,0 +1,42 @@
+#pragma once
+// What `drrik info` finds out, by kind of thing; cmd_info.cpp says which it is.
+//
+// Each fills `json` (keys are a contract: they may be added to, not renamed) and `screen`.
+
+#include <filesystem>
+#include <string>
+
+#include "cli.h"
+#include "screen.h"
+
+namespace drrik::cli {
+
+struct Info {
+  Json json;
+  Screen screen;
+};
+
+/// A folder with config.json: a model, also one that drrik does not run (it says why not).
+void model_info(const std::filesystem::path& folder, Info& info);
+/// Weights without a configuration: a file or a folder.
+void weights_info(const std::filesystem::path& path, Info& info);
+/// A tokenizer's file or folder.
+void tokenizer_info(const std::filesystem::path& path, Info& info);
+/// The rows about a tokenizer inside a model's screen, and json["tokenizer"]. Throws as Tokenizer.
+void add_tokenizer(const std::filesystem::path& path, Info& info);
+bool has_tokenizer(const std::filesystem::path& folder);
+
+void sae_info(const std::filesystem::path& path, Info& info);
+void activations_info(const std::filesystem::path& path, Info& info);
+void arrays_info(const std::filesystem::path& npz, Info& info);
+/// `count_all`: rows are counted however long that takes.
+void dataset_info(const std::string& path, bool count_all, Info& info);
+
+/// What drrik knows and does not read: GGUF files, adapters, diffusers. False where it is none.
+bool foreign_info(const std::filesystem::path& path, Info& info);
+
+/// Rows and json keys that tell which types tensors have: "dtype_on_disk", "stored_parameters",
+/// "stored_bytes", "weight_files".
+void add_weights(const std::filesystem::path& path, Info& info);
+
+}  // namespace drrik::cli
