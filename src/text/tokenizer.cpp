@@ -1,9 +1,11 @@
 #include "drrik/text/tokenizer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <limits>
 
 #include "drrik/base/error.h"
+#include "drrik/base/threads.h"
 #include "text/splitters.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
@@ -38,29 +40,51 @@ void Tokenizer::Impl::give_back(std::unique_ptr<Workspace> workspace) const {
   pool_.push_back(std::move(workspace));
 }
 
-void Tokenizer::Impl::encode(std::string_view text, std::vector<std::int32_t>& out) const {
+void Tokenizer::Impl::encode(std::string_view text, const EncodeOptions& options, Workspace& work,
+                             std::vector<std::int32_t>& out) const {
+  const std::size_t start = out.size();
+  if (options.add_special_tokens) out.insert(out.end(), post.prefix.begin(), post.prefix.end());
+  const bool begins = out.size() > start && bos && out[start] == *bos;
+  const auto at = out.begin() + static_cast<std::ptrdiff_t>(start);
+  if (options.bos == BosRule::kNever && begins) out.erase(at);
+  if (options.bos == BosRule::kAlways && !begins) {
+    if (!bos) throw_usage("BOS is wanted before every text, but the tokenizer has none");
+    out.insert(at, *bos);
+  }
+  const std::size_t begin = out.size();
+  const std::size_t suffix = options.add_special_tokens ? post.suffix.size() : 0;
+  std::size_t room = std::numeric_limits<std::size_t>::max();
+  if (options.max_length > 0) {
+    room = static_cast<std::size_t>(options.max_length);
+    room -= std::min(room, begin - start + suffix);
+  }
+  encode_text(text, work, out);
+  if (out.size() - begin > room) out.resize(begin + room);
+  if (suffix > 0) out.insert(out.end(), post.suffix.begin(), post.suffix.end());
+}
+
+void Tokenizer::Impl::encode_text(std::string_view text, Workspace& work,
+                                  std::vector<std::int32_t>& out) const {
   if (text.size() > std::numeric_limits<std::int32_t>::max() / 2) {
     throw_data("tokenizer: a text of ", text.size(), " bytes; at most 1 GiB fits one call");
   }
-  std::unique_ptr<Workspace> work = borrow();
   if (!is_valid_utf8(text)) {
-    work->repaired.clear();
-    append_mended(text, work->repaired);
-    text = work->repaired;
+    work.repaired.clear();
+    append_mended(text, work.repaired);
+    text = work.repaired;
   }
   if (!added.any(false)) {
-    encode_stretch(text, true, *work, out);
+    encode_stretch(text, true, work, out);
   } else {
-    added.cut(text, false, work->raw_cuts);
-    for (const auto& cut : work->raw_cuts) {
+    added.cut(text, false, work.raw_cuts);
+    for (const auto& cut : work.raw_cuts) {
       if (cut.id >= 0) {
         out.push_back(cut.id);
       } else {
-        encode_stretch(text.substr(cut.begin, cut.end - cut.begin), cut.begin == 0, *work, out);
+        encode_stretch(text.substr(cut.begin, cut.end - cut.begin), cut.begin == 0, work, out);
       }
     }
   }
-  give_back(std::move(work));
 }
 
 void Tokenizer::Impl::encode_stretch(std::string_view text, bool at_start, Workspace& work,
@@ -134,19 +158,32 @@ Tokenizer::~Tokenizer() = default;
 
 void Tokenizer::encode_to(std::string_view text, const EncodeOptions& options,
                           std::vector<std::int32_t>& out) const {
-  const auto& post = impl_->post;
-  std::size_t room = std::numeric_limits<std::size_t>::max();
-  if (options.max_length > 0) room = static_cast<std::size_t>(options.max_length);
-  if (options.add_special_tokens) {
-    out.insert(out.end(), post.prefix.begin(), post.prefix.end());
-    room -= std::min(room, post.prefix.size() + post.suffix.size());
-  }
-  const std::size_t begin = out.size();
-  impl_->encode(text, out);
-  if (out.size() - begin > room) out.resize(begin + room);
-  if (options.add_special_tokens) {
-    out.insert(out.end(), post.suffix.begin(), post.suffix.end());
-  }
+  Impl::Borrowed work(*impl_);
+  impl_->encode(text, options, *work, out);
+}
+
+std::vector<std::vector<std::int32_t>> Tokenizer::encode_batch(
+    std::span<const std::string_view> texts, const EncodeOptions& options) const {
+  std::vector<std::vector<std::int32_t>> out(texts.size());
+  // Texts differ in length, so the threads take them as they come, a few at a time.
+  constexpr std::size_t kTogether = 8;
+  const auto workers = static_cast<std::int64_t>(
+      std::min<std::size_t>(texts.size(), static_cast<std::size_t>(num_threads())));
+  std::atomic<std::size_t> next = 0;
+  parallel_for(workers, 1, [&](std::int64_t, std::int64_t) {
+    Impl::Borrowed work(*impl_);
+    std::vector<std::int32_t> ids;
+    for (;;) {
+      const std::size_t begin = next.fetch_add(kTogether);
+      if (begin >= texts.size()) return;
+      for (std::size_t i = begin; i < std::min(begin + kTogether, texts.size()); ++i) {
+        ids.clear();
+        impl_->encode(texts[i], options, *work, ids);
+        out[i].assign(ids.begin(), ids.end());  // without the slack of growing
+      }
+    }
+  });
+  return out;
 }
 
 std::vector<std::int32_t> Tokenizer::encode(std::string_view text,

@@ -1,6 +1,7 @@
 #pragma once
 // What a Tokenizer holds. Immutable after loading, apart from the pool of workspaces.
 
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -34,7 +35,26 @@ struct Tokenizer::Impl {
   /// Fills what is derived from the members; after the last change to them.
   void finish();
 
-  void encode(std::string_view text, std::vector<std::int32_t>& out) const;
+  /// A workspace from the pool, given back at the end unless an exception left it in disorder.
+  class Borrowed {
+   public:
+    explicit Borrowed(const Impl& impl) : impl_(impl), work_(impl.borrow()) {}
+    ~Borrowed() {
+      if (work_ && std::uncaught_exceptions() == exceptions_) impl_.give_back(std::move(work_));
+    }
+    Borrowed(const Borrowed&) = delete;
+    Borrowed& operator=(const Borrowed&) = delete;
+    Workspace& operator*() { return *work_; }
+
+   private:
+    const Impl& impl_;
+    std::unique_ptr<Workspace> work_;
+    int exceptions_ = std::uncaught_exceptions();
+  };
+
+  /// Appends the ids of a text with what `options` puts around it.
+  void encode(std::string_view text, const EncodeOptions& options, Workspace& work,
+              std::vector<std::int32_t>& out) const;
 
   std::unique_ptr<text::Normalizer> normalizer;  // may be null
   text::PreTokenizer pre_tokenizer;
@@ -62,6 +82,7 @@ struct Tokenizer::Impl {
   std::optional<std::int32_t> find_token(std::string_view token) const;
 
  private:
+  void encode_text(std::string_view text, Workspace& work, std::vector<std::int32_t>& out) const;
   void encode_stretch(std::string_view text, bool at_start, Workspace& work,
                       std::vector<std::int32_t>& out) const;
   void encode_piece(std::string_view text, bool at_start, Workspace& work,

@@ -9,6 +9,7 @@
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
+#include "drrik/base/threads.h"
 #include "text/utf8.h"
 #include "text_test_util.h"
 
@@ -118,6 +119,50 @@ TEST(Tokenizer, ThreadsShareOne) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(wrong, std::vector<int>(4, 0));
+}
+
+TEST(Tokenizer, BatchesKeepTheOrderWhateverTheThreads) {
+  const Tokenizer tokenizer = llama3();
+  std::vector<std::string> texts;
+  for (std::size_t i = 0; i < 300; ++i) {
+    texts.push_back(i % 7 == 0 ? "" : kText.substr(0, i % kText.size()) + std::to_string(i));
+    if (i % 50 == 3) texts.back().append(20000, 'x');
+  }
+  std::vector<std::vector<std::int32_t>> want;
+  for (const std::string& text : texts) want.push_back(tokenizer.encode(text, {.max_length = 99}));
+  const std::vector<std::string_view> views(texts.begin(), texts.end());
+  const int before = num_threads();
+  for (const int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    EXPECT_EQ(tokenizer.encode_batch(views, {.max_length = 99}), want);
+  }
+  EXPECT_TRUE(tokenizer.encode_batch({}).empty());
+  Json json = text_test::tiny();
+  json["model"]["unk_token"] = "<unk>";
+  EXPECT_THROW(Tokenizer::from_json(json.dump()).encode_batch(views), Error);
+  set_num_threads(before);
+}
+
+TEST(Tokenizer, BosIsPutOnceOrNotAtAll) {
+  const Tokenizer tokenizer = llama3();
+  const std::vector<std::int32_t> with = tokenizer.encode("a");
+  ASSERT_EQ(with.front(), tokenizer.bos_id());
+  const std::vector<std::int32_t> without(with.begin() + 1, with.end());
+  EXPECT_EQ(tokenizer.encode("a", {.bos = BosRule::kNever}), without);
+  EXPECT_EQ(tokenizer.encode("a", {.bos = BosRule::kAlways}), with);
+  EXPECT_EQ(tokenizer.encode("a", {.add_special_tokens = false, .bos = BosRule::kAlways}).front(),
+            tokenizer.bos_id());
+  EXPECT_EQ(tokenizer.encode("a b c", {.max_length = 2, .bos = BosRule::kNever}).size(), 2U);
+  // GPT-2 has a BOS, but no template that puts it.
+  const Tokenizer gpt2 = byte_level();
+  std::vector<std::int32_t> want = gpt2.encode("a");
+  EXPECT_EQ(gpt2.encode("a", {.bos = BosRule::kNever}), want);
+  want.insert(want.begin(), gpt2.bos_id().value());
+  EXPECT_EQ(gpt2.encode("a", {.bos = BosRule::kAlways}), want);
+  EXPECT_EQ(gpt2.encode("abcdefgh", {.max_length = 2, .bos = BosRule::kAlways}).front(),
+            gpt2.bos_id());
+  EXPECT_THROW(
+      Tokenizer::from_json(text_test::tiny().dump()).encode("a", {.bos = BosRule::kAlways}), Error);
 }
 
 TEST(Tokenizer, AnErrorInsideEncodeLeavesItUsable) {

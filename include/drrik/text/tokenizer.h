@@ -17,6 +17,13 @@
 
 namespace drrik {
 
+/// Whether BOS stands before a text.
+enum class BosRule {
+  kAsTokenizer,  ///< where the tokenizer's template has it
+  kNever,        ///< not, even where the template has it
+  kAlways,       ///< once, also where the template has none (GPT-2) or is not applied
+};
+
 struct EncodeOptions {
   /// Apply the post-processor's template (`<s> A`, `[CLS] A [SEP]`). Special-token strings that
   /// stand in the text become their ids either way.
@@ -24,6 +31,7 @@ struct EncodeOptions {
   /// At most so many ids, the template's counted and never cut (as the `tokenizers` package
   /// truncates); 0: no limit.
   std::int64_t max_length = 0;
+  BosRule bos = BosRule::kAsTokenizer;
 };
 
 struct DecodeOptions {
@@ -58,12 +66,17 @@ class Tokenizer {
   ~Tokenizer();
 
   /// Ids of one text. Invalid UTF-8 is first replaced by U+FFFD (one per maximal broken sequence).
-  /// Throws Error(data) only when a split pattern of the file exceeds the regex engine's limits.
-  /// Thread-safe.
+  /// Throws Error(data) when a split pattern of the file exceeds the regex engine's limits or a
+  /// model without an unknown token meets one; Error(usage) for kAlways without a BOS. Thread-safe.
   std::vector<std::int32_t> encode(std::string_view text, const EncodeOptions& options = {}) const;
   /// As encode(), appending to `out`, which spares the allocation in loops.
   void encode_to(std::string_view text, const EncodeOptions& options,
                  std::vector<std::int32_t>& out) const;
+
+  /// encode() of each of `texts`, in their order, by num_threads() threads; the result does not
+  /// depend on how many. Throws the first error, by order in time.
+  std::vector<std::vector<std::int32_t>> encode_batch(std::span<const std::string_view> texts,
+                                                      const EncodeOptions& options = {}) const;
 
   /// The text of `ids`: valid UTF-8, broken sequences as U+FFFD. Ids outside the vocabulary are
   /// left out, as the reference does. Thread-safe.
