@@ -51,7 +51,7 @@ void run(const Globals& globals, const Flags& flags) {
           "an encoder predicts no next token, so that nothing can be spliced into it; "
           "without --model the autoencoder is evaluated on its activations");
     }
-    const Tokenizer tokenizer = Tokenizer::from_folder(folder);
+    const Tokenizer tokenizer = open_tokenizer(config);
     const Model model = load_model(config);
     const SpliceReport splice = evaluate_splice(
         model, *loaded.sae, hook_of(flags.layer, flags.hook, loaded.record, model.config()),
@@ -79,6 +79,7 @@ Command eval_command() {
                 ->type_name("FILE.npy");
             add_model_settings(app, globals);
             add_dataset_settings(app, globals);
+            add_bos_settings(app, globals);
             app.get_option("--num-samples")
                 ->description(str("Texts to splice into (default ", kSpliceTexts, ")"));
             add_setting(app, globals, "--max-length", "extractor.dataset.max_length");

@@ -6,6 +6,7 @@
 #include "drrik/base/error.h"
 #include "drrik/text/tokenizer.h"
 #include "model_flags.h"
+#include "options.h"
 
 namespace drrik::cli {
 namespace {
@@ -19,7 +20,7 @@ void run(const Globals& globals, const Flags& flags) {
   SamplingOptions sampling = flags.sampling;
   sampling.seed = globals.seed();
   sampling.validate();
-  const Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(globals.config));
+  const Tokenizer tokenizer = open_tokenizer(globals.config);
   std::vector<std::int32_t> prompt = tokenizer.encode(flags.prompt);
   if (prompt.empty()) throw_usage("--prompt: got no tokens; give some text");
   const Model model = load_model(globals.config);
@@ -69,6 +70,7 @@ Command generate_command() {
             sampling.temperature = 0.0;  // the model's own continuation, unless asked otherwise
             sampling.top_p = 0.9;
             add_model_settings(app, globals);
+            add_bos_settings(app, globals);
             app.add_option("--prompt", flags->prompt, "Text to continue")->required();
             app.add_option("--max-new-tokens", sampling.max_new_tokens, "Tokens to write at most")
                 ->capture_default_str();

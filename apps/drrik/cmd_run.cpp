@@ -278,7 +278,7 @@ void run_all(Globals& globals, bool resume) {
   run.activations = globals.folder("extractor.extraction.output_dir");
   run.sae_folder = globals.folder("autoencoder.output_dir");
   create_output_dirs(config);
-  run.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(run.model));
+  run.tokenizer = std::make_shared<const Tokenizer>(open_tokenizer(config));
   run.report.title =
       str("drrik: ", fs::path(config.extractor.model.model_name).filename().string());
 

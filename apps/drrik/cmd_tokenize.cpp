@@ -22,11 +22,16 @@ struct Flags {
   bool decode = false;
 };
 
-Tokenizer open_tokenizer(const Config& config) {
+/// That of a model, or a tokenizer file by itself.
+Tokenizer open_any(const Config& config) {
   const std::string& model = config.extractor.model.model_name;
   std::error_code error;
-  if (std::filesystem::is_regular_file(model, error)) return Tokenizer::from_file(model);
-  return Tokenizer::from_folder(resolve_model(config, ModelPart::kTokenizer));
+  if (!std::filesystem::is_regular_file(model, error)) {
+    return open_tokenizer(config, ModelPart::kTokenizer);
+  }
+  Tokenizer tokenizer = Tokenizer::from_file(model);
+  tokenizer.set_bos_rule(parse_bos_rule(config.extractor.dataset.bos));
+  return tokenizer;
 }
 
 void print_ids(const std::vector<std::int32_t>& ids) {
@@ -83,7 +88,7 @@ void run(const Globals& globals, const Flags& flags) {
   if (inputs != 1) {
     throw_usage("tokenize: got ", inputs, " of --text, --file, --dataset; wanted one");
   }
-  const Tokenizer tokenizer = open_tokenizer(globals.config);
+  const Tokenizer tokenizer = open_any(globals.config);
   if (flags.decode) {
     if (dataset) throw_usage("--decode takes --text or --file, not --dataset");
     return decode(globals, flags, tokenizer);
@@ -92,12 +97,23 @@ void run(const Globals& globals, const Flags& flags) {
   if (flags.text) return print_ids(tokenizer.encode(*flags.text, options));
   if (!flags.file.empty()) return print_ids(tokenizer.encode(read_file(flags.file), options));
   const auto source = open_dataset(dataset_options(globals.config));
-  std::vector<std::int32_t> ids;
-  while (auto sample = source->next()) {
+  // Rows are taken some at a time, to be shared among the threads.
+  constexpr std::size_t kTogether = 1024;
+  constexpr std::size_t kTogetherBytes = std::size_t{4} << 20;
+  bool more = true;
+  while (more) {
     check_interrupt("tokenizing");
-    ids.clear();
-    tokenizer.encode_to(sample->text, options, ids);
-    print_ids(ids);
+    std::vector<std::string> texts;
+    std::size_t bytes = 0;
+    while (texts.size() < kTogether && bytes < kTogetherBytes) {
+      auto sample = source->next();
+      more = sample.has_value();
+      if (!more) break;
+      bytes += sample->text.size();
+      texts.push_back(std::move(sample->text));
+    }
+    const std::vector<std::string_view> views(texts.begin(), texts.end());
+    for (const auto& ids : tokenizer.encode_batch(views, options)) print_ids(ids);
   }
 }
 
@@ -111,13 +127,14 @@ Command tokenize_command() {
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
             add_setting(app, globals, "--model", "extractor.model.model_name")
-                ->description("Model folder, Hub id or tokenizer.json");
+                ->description("Model folder, Hub id, tokenizer.json or tokenizer.model");
             add_setting(app, globals, "--revision", "extractor.model.revision");
             app.add_option("--text", flags->text, "One text (or ids, with --decode)");
             app.add_option("--file", flags->file, "A file: one text (or an array of ids a line)");
             add_dataset_settings(app, globals);
             app.add_flag("--no-special-tokens", flags->no_special_tokens,
                          "Leave out what the tokenizer adds (<s> and the like)");
+            add_bos_settings(app, globals);
             app.add_flag("--decode", flags->decode, "Turn ids into text");
             app.add_flag("--keep-special-tokens", flags->keep_special_tokens,
                          "Show special tokens when decoding");

@@ -63,6 +63,7 @@ ExtractorOptions extractor_options(const Globals& globals) {
   to.dataset.text_column = from.dataset.text_column;
   to.dataset.max_length = from.dataset.max_length;
   to.dataset.add_special_tokens = from.dataset.add_special_tokens;
+  to.dataset.bos = parse_bos_rule(from.dataset.bos);
   to.dataset.pack = from.dataset.pack;
   to.dataset.sample_by = parse_sample_by(from.dataset.sample_by);
   to.extraction.mlp_layers = from.extraction.mlp_layers;
@@ -87,11 +88,26 @@ void add_dataset_settings(CLI::App& app, Globals& globals) {
   add_hub_flags(app, globals);
 }
 
+void add_bos_settings(CLI::App& app, Globals& globals) {
+  CLI::Option* never = add_switch(app, globals, "--no-bos", "extractor.dataset.bos", "never",
+                                  "No BOS before a text, even where the tokenizer has one");
+  add_switch(app, globals, "--prepend-bos", "extractor.dataset.bos", "always",
+             "BOS before every text, also where the tokenizer has none (GPT-2)")
+      ->excludes(never);
+}
+
+Tokenizer open_tokenizer(const Config& config, ModelPart part) {
+  Tokenizer tokenizer = Tokenizer::from_folder(resolve_model(config, part));
+  tokenizer.set_bos_rule(parse_bos_rule(config.extractor.dataset.bos));
+  return tokenizer;
+}
+
 void add_extract_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--model", "extractor.model.model_name");
   add_setting(app, globals, "--revision", "extractor.model.revision");
   add_dataset_settings(app, globals);
   add_setting(app, globals, "--max-length", "extractor.dataset.max_length");
+  add_bos_settings(app, globals);
   add_switch(app, globals, "--pack", "extractor.dataset.pack", "true",
              "Join texts into contexts of --max-length tokens instead of cutting each");
   add_setting(app, globals, "--layers", "extractor.extraction.mlp_layers");

@@ -8,6 +8,7 @@
 #include "cli.h"
 #include "drrik/activations/options.h"
 #include "drrik/activations/store.h"
+#include "drrik/text/tokenizer.h"
 
 namespace drrik::cli {
 
@@ -25,6 +26,13 @@ DatasetOptions dataset_options(const Config& config);
 
 /// --dataset, --dataset-config, --split, --text-column, --sample-by, --num-samples.
 void add_dataset_settings(CLI::App& app, Globals& globals);
+
+/// --no-bos and --prepend-bos.
+void add_bos_settings(CLI::App& app, Globals& globals);
+
+/// The tokenizer of the model that the configuration names, with its rule for BOS. Of a
+/// model on the Hub `part` is fetched.
+Tokenizer open_tokenizer(const Config& config, ModelPart part = ModelPart::kWhole);
 
 /// --model, --dataset, … of everything that runs a model over a dataset.
 void add_extract_settings(CLI::App& app, Globals& globals);

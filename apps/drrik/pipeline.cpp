@@ -333,7 +333,7 @@ RowLabeler labeler_for(const std::string& activations) {
   std::shared_ptr<const Tokenizer> tokenizer;
   const auto& model = metadata->config.model;
   const auto folder = find_model_folder(model.model_name, model.revision, ModelPart::kTokenizer);
-  if (folder && fs::exists(*folder / "tokenizer.json")) {
+  if (folder && Tokenizer::is_in(*folder)) {
     tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(*folder));
   }
   return activation_labeler(metadata, tokenizer);

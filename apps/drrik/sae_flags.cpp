@@ -3,6 +3,7 @@
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
 #include "drrik/model/hook_names.h"
+#include "options.h"
 
 namespace drrik::cli {
 
@@ -62,6 +63,7 @@ SteeredGeneration steered_generation(const Config& config) {
 void SteerFlags::add(CLI::App& app, Globals& globals) {
   app.add_option("--sae", sae, "Autoencoder: a folder or a .pt file");
   add_model_settings(app, globals);
+  add_bos_settings(app, globals);
   app.add_option("--layer", layer, "Layer it belongs to, from 0 (default: what it records)");
   app.add_option("--hook", hook, hook_help() + " (default: what it records)");
 }
@@ -71,7 +73,7 @@ SaeSteering SteerFlags::open(const Globals& globals) const {
       load_sae_with_record(globals.folder_or(sae, "--sae", "autoencoder.output_dir"));
   const std::string folder = resolve_model(globals.config);
   const Hook hook_point = hook_of(layer, hook, loaded.record, read_model_config(folder));
-  auto tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(folder));
+  auto tokenizer = std::make_shared<const Tokenizer>(open_tokenizer(globals.config));
   auto model = std::make_shared<const Model>(load_model(globals.config));
   return {std::shared_ptr<const Sae>(std::move(loaded.sae)), model, tokenizer, hook_point};
 }

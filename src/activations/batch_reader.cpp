@@ -6,7 +6,6 @@
 #include "drrik/activations/extractor.h"
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
-#include "drrik/base/threads.h"
 
 namespace drrik::detail {
 namespace {
@@ -34,7 +33,8 @@ BatchReader::BatchReader(TextSource& source, const Tokenizer& tokenizer, const B
   packing.context_size = limits_.max_length;
   packing.tail = PackingOptions::Tail::kKeep;
   packer_.emplace(packing);
-  if (limits_.add_special_tokens && tokenizer_->encode("").empty()) {
+  if (limits_.add_special_tokens && limits_.bos != BosRule::kNever &&
+      tokenizer_->encode("", {.bos = limits_.bos}).empty()) {
     separator_ = tokenizer_->bos_id();
   }
 }
@@ -65,13 +65,13 @@ std::vector<BatchReader::Text> BatchReader::read_texts() {
   // Tokenising takes a few percent of the time on two cores but a third of it on many, so it is
   // shared among the threads rather than moved to one beside them.
   const EncodeOptions encode{.add_special_tokens = limits_.add_special_tokens,
-                             .max_length = limits_.pack ? 0 : limits_.max_length};
-  parallel_for(
-      static_cast<std::int64_t>(texts.size()), 1, [&](std::int64_t begin, std::int64_t end) {
-        for (auto i = static_cast<std::size_t>(begin); i < static_cast<std::size_t>(end); ++i) {
-          texts[i].ids = tokenizer_->encode(texts[i].sample.text, encode);
-        }
-      });
+                             .max_length = limits_.pack ? 0 : limits_.max_length,
+                             .bos = limits_.bos};
+  std::vector<std::string_view> views;
+  views.reserve(texts.size());
+  for (const Text& text : texts) views.emplace_back(text.sample.text);
+  auto ids = tokenizer_->encode_batch(views, encode);
+  for (std::size_t i = 0; i < texts.size(); ++i) texts[i].ids = std::move(ids[i]);
   return texts;
 }
 

@@ -18,8 +18,9 @@ namespace drrik::detail {
 struct BatchLimits {
   std::int64_t max_length = 512;   ///< Tokens of a text.
   bool add_special_tokens = true;  ///< Whether the tokenizer's template is applied.
-  bool pack = false;               ///< Contexts of max_length tokens instead of single texts.
-  std::int64_t batch_size = 0;     ///< Texts in a batch; 0: no limit.
+  BosRule bos = BosRule::kAsTokenizer;
+  bool pack = false;            ///< Contexts of max_length tokens instead of single texts.
+  std::int64_t batch_size = 0;  ///< Texts in a batch; 0: no limit.
   std::int64_t max_batch_tokens = 2048;
   std::int64_t num_samples = -1;  ///< Dataset rows taken in all; negative: every one.
 };

@@ -151,6 +151,7 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
     limits.max_length = positions;
   }
   limits.add_special_tokens = options.dataset.add_special_tokens;
+  limits.bos = options.dataset.bos;
   limits.pack = options.dataset.pack;
   limits.batch_size = extraction.batch_size;
   limits.max_batch_tokens = extraction.max_batch_tokens;

@@ -66,6 +66,8 @@ ExtractorOptions config_from_json(const Json& json, std::string_view what) {
     group.text_column = get_string(*dataset, "text_column", where, "");
     group.max_length = get_int(*dataset, "max_length", where, group.max_length);
     group.add_special_tokens = get_bool(*dataset, "add_special_tokens", where, true);
+    const std::string bos = get_string(*dataset, "bos", where, "tokenizer");
+    group.bos = as_data_error(where, [&] { return parse_bos_rule(bos); });
     group.pack = get_bool(*dataset, "pack", where, false);
     const std::string sample_by = get_string(*dataset, "sample_by", where, "line");
     group.sample_by = as_data_error(where, [&] { return parse_sample_by(sample_by); });
@@ -337,6 +339,7 @@ Json config_to_json(const ExtractorOptions& options) {
                 {"text_column", dataset.text_column},
                 {"max_length", dataset.max_length},
                 {"add_special_tokens", dataset.add_special_tokens},
+                {"bos", std::string(bos_rule_name(dataset.bos))},
                 {"pack", dataset.pack},
                 {"sample_by", dataset.sample_by == SampleBy::kLine        ? "line"
                               : dataset.sample_by == SampleBy::kParagraph ? "paragraph"

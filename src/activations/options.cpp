@@ -78,6 +78,7 @@ const std::map<std::string, Setter>& setters() {
        [](auto& o, const auto& n, const auto& v) {
          o.dataset.add_special_tokens = parse_bool(n, v);
        }},
+      {"bos", [](auto& o, const auto&, const auto& v) { o.dataset.bos = parse_bos_rule(v); }},
       {"pack", [](auto& o, const auto& n, const auto& v) { o.dataset.pack = parse_bool(n, v); }},
       {"sample_by",
        [](auto& o, const auto&, const auto& v) { o.dataset.sample_by = parse_sample_by(v); }},

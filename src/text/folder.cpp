@@ -364,6 +364,10 @@ void FolderLoader::build_from_json() {
       class_ = nullptr;
       return;
     }
+    if (!fits(*class_, json_.text())) {
+      class_ = nullptr;
+      return;
+    }
     pipeline = class_->pipeline(settings_);
     if (type == "Unigram") {
       if (const auto map = find_charsmap(json_.root())) {

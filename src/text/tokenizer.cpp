@@ -14,6 +14,34 @@ namespace drrik {
 
 using text::KnownPattern;
 
+namespace {
+
+constexpr std::pair<std::string_view, BosRule> kBosRules[] = {
+    {"tokenizer", BosRule::kAsTokenizer}, {"never", BosRule::kNever}, {"always", BosRule::kAlways}};
+
+EncodeOptions with_rule(EncodeOptions options, BosRule rule) {
+  if (options.bos == BosRule::kAsTokenizer) options.bos = rule;
+  return options;
+}
+
+}  // namespace
+
+BosRule parse_bos_rule(const std::string& name) {
+  std::vector<std::string> names;
+  for (const auto& [known, rule] : kBosRules) {
+    if (name == known) return rule;
+    names.emplace_back(known);
+  }
+  throw_usage("BOS '", name, "': wanted ", join(names), did_you_mean(name, names));
+}
+
+std::string_view bos_rule_name(BosRule rule) {
+  for (const auto& [name, known] : kBosRules) {
+    if (rule == known) return name;
+  }
+  return "";
+}
+
 std::optional<std::int32_t> Tokenizer::Impl::find_token(std::string_view token) const {
   if (const text::AddedToken* found = added.find(token)) return found->id;
   const std::int32_t id = model->vocabulary().find(token);
@@ -156,10 +184,17 @@ Tokenizer::Tokenizer(Tokenizer&&) noexcept = default;
 Tokenizer& Tokenizer::operator=(Tokenizer&&) noexcept = default;
 Tokenizer::~Tokenizer() = default;
 
+void Tokenizer::set_bos_rule(BosRule rule) {
+  if (rule == BosRule::kAlways && !impl_->bos) {
+    throw_usage("BOS is wanted before every text, but the tokenizer has none");
+  }
+  bos_rule_ = rule;
+}
+
 void Tokenizer::encode_to(std::string_view text, const EncodeOptions& options,
                           std::vector<std::int32_t>& out) const {
   Impl::Borrowed work(*impl_);
-  impl_->encode(text, options, *work, out);
+  impl_->encode(text, with_rule(options, bos_rule_), *work, out);
 }
 
 std::vector<std::vector<std::int32_t>> Tokenizer::encode_batch(
@@ -178,7 +213,7 @@ std::vector<std::vector<std::int32_t>> Tokenizer::encode_batch(
       if (begin >= texts.size()) return;
       for (std::size_t i = begin; i < std::min(begin + kTogether, texts.size()); ++i) {
         ids.clear();
-        impl_->encode(texts[i], options, *work, ids);
+        impl_->encode(texts[i], with_rule(options, bos_rule_), *work, ids);
         out[i].assign(ids.begin(), ids.end());  // without the slack of growing
       }
     }

@@ -86,6 +86,8 @@ std::string t5(const ClassSettings&) {
 
 constexpr const char* kEnd = "<|endoftext|>";
 
+using Mark = TokenizerClass::Mark;
+
 constexpr TokenizerClass kClasses[] = {
     {"GPT2Tokenizer",
      "BPE",
@@ -93,63 +95,72 @@ constexpr TokenizerClass kClasses[] = {
      "merges.txt",
      {kEnd, kEnd, kEnd, nullptr, nullptr, nullptr, nullptr},
      gpt2,
-     ClassTemplate::kKept},
+     ClassTemplate::kKept,
+     Mark::kByteLevel},
     {"CodeGenTokenizer",
      "BPE",
      "vocab.json",
      "merges.txt",
      {kEnd, kEnd, kEnd, nullptr, nullptr, nullptr, nullptr},
      gpt2,
-     ClassTemplate::kKept},
+     ClassTemplate::kKept,
+     Mark::kByteLevel},
     {"GPTNeoXTokenizer",
      "BPE",
      "vocab.json",
      "merges.txt",
      {kEnd, kEnd, kEnd, nullptr, "<|padding|>", nullptr, nullptr},
      gpt_neox,
-     ClassTemplate::kFlags},
+     ClassTemplate::kFlags,
+     Mark::kByteLevel},
     {"Qwen2Tokenizer",
      "BPE",
      "vocab.json",
      "merges.txt",
      {nullptr, kEnd, kEnd, nullptr, kEnd, nullptr, nullptr},
      qwen2,
-     ClassTemplate::kKept},
+     ClassTemplate::kKept,
+     Mark::kByteLevel},
     {"LlamaTokenizer",
      "BPE",
      "tokenizer.model",
      nullptr,
      {"<s>", "</s>", "<unk>", nullptr, nullptr, nullptr, nullptr},
      llama,
-     ClassTemplate::kKept},
+     ClassTemplate::kKept,
+     Mark::kSpaceMark},
     {"GemmaTokenizer",
      "BPE",
      nullptr,
      nullptr,
      {"<bos>", "<eos>", "<unk>", nullptr, "<pad>", nullptr, "<mask>"},
      gemma,
-     ClassTemplate::kKept},
+     ClassTemplate::kKept,
+     Mark::kSpaceMark},
     {"BertTokenizer",
      "WordPiece",
      "vocab.txt",
      nullptr,
      {nullptr, nullptr, "[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"},
      bert,
-     ClassTemplate::kClsSep},
+     ClassTemplate::kClsSep,
+     Mark::kNone},
     {"RobertaTokenizer",
      "BPE",
      "vocab.json",
      "merges.txt",
      {"<s>", "</s>", "<unk>", "</s>", "<pad>", "<s>", "<mask>"},
      gpt2,
-     ClassTemplate::kClsSep},
+     ClassTemplate::kClsSep,
+     Mark::kByteLevel},
     {"T5Tokenizer",
      "Unigram",
      "spiece.model",
      nullptr,
      {nullptr, "</s>", "<unk>", nullptr, "<pad>", nullptr, nullptr},
      t5,
-     ClassTemplate::kTextEos},
+     ClassTemplate::kTextEos,
+     Mark::kSpaceMark},
 };
 
 constexpr std::pair<std::string_view, std::string_view> kAliases[] = {
@@ -221,6 +232,19 @@ const TokenizerClass* find_tokenizer_class(std::string_view name) {
   const auto* found = std::find_if(std::begin(kClasses), std::end(kClasses),
                                    [&](const TokenizerClass& c) { return name == c.name; });
   return found == std::end(kClasses) ? nullptr : found;
+}
+
+bool fits(const TokenizerClass& tokenizer_class, std::string_view json) {
+  const auto names = [&](std::string_view part) { return json.find(part) != json.npos; };
+  switch (tokenizer_class.mark) {
+    case Mark::kByteLevel:
+      return names("\"ByteLevel\"");
+    case Mark::kSpaceMark:
+      return names("\xE2\x96\x81") || names("\\u2581");
+    case Mark::kNone:
+      break;
+  }
+  return true;
 }
 
 const TokenizerClass* find_tokenizer_class(const ClassHints& hints) {

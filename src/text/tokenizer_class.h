@@ -44,7 +44,13 @@ struct TokenizerClass {
   /// JSON of the members normalizer, pre_tokenizer, decoder and model (without its vocabulary).
   std::string (*pipeline)(const ClassSettings&);
   ClassTemplate post;
+  /// What a tokenizer.json must name to be of the class's kind.
+  enum class Mark { kNone, kByteLevel, kSpaceMark } mark;
 };
+
+/// Whether the class can take this tokenizer.json apart. (transformers only asks that of
+/// LlamaTokenizer; elsewhere it makes nonsense of a file of another kind.)
+bool fits(const TokenizerClass& tokenizer_class, std::string_view json);
 
 /// The class of a folder, nullptr for TokenizersBackend, which takes tokenizer.json as it is.
 struct ClassHints {

@@ -106,6 +106,13 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
   }
 }
 
+bool Tokenizer::is_in(const std::filesystem::path& folder) {
+  return std::ranges::any_of(text::kTokenizerFiles, [&](const char* name) {
+    std::error_code error;
+    return std::filesystem::exists(folder / name, error);
+  });
+}
+
 Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {
   std::unique_ptr<Impl> impl = text::load_folder(folder);
   impl->finish();

@@ -227,6 +227,12 @@ TEST(ActivationExtractor, RecordsTextsByCharacters) {
   EXPECT_EQ(got.metadata.samples[0].text, text_of(std::span(ids).first(200)));
   EXPECT_EQ(got.metadata.samples[1].text, test::character(7));
   EXPECT_EQ(got.metadata.samples[1].input_ids, (std::vector<std::int32_t>{1, 7}));
+  options.dataset.bos = BosRule::kNever;
+  auto bare = extractor_for(subject, options, {text_of({{7}})});
+  const Activations without = bare.extract();
+  EXPECT_EQ(without.metadata.samples[0].input_ids, std::vector<std::int32_t>{7});
+  EXPECT_EQ(without.metadata.config.dataset.bos, BosRule::kNever);
+  options.dataset.bos = BosRule::kAsTokenizer;
   options.dataset.add_special_tokens = false;
   auto plain = extractor_for(subject, options, {text_of({{7}})});
   EXPECT_EQ(plain.extract().metadata.samples[0].input_ids, std::vector<std::int32_t>{7});

@@ -56,6 +56,17 @@ TEST_F(Contract, TokenizeGoesBothWays) {
             text + "\n");
   const Result plain =
       run_ok({"tokenize", "--model", demo_model(), "--no-special-tokens", "--text", text});
+  const auto tokenize = [&](const std::vector<std::string>& flags) {
+    std::vector<std::string> args = {"tokenize", "--model", demo_model(), "--text", text};
+    args.insert(args.end(), flags.begin(), flags.end());
+    return run_ok(args).out;
+  };
+  EXPECT_EQ(tokenize({"--no-bos"}), plain.out);
+  EXPECT_EQ(tokenize({"--prepend-bos"}), ids.out);
+  EXPECT_EQ(tokenize({"--prepend-bos", "--no-special-tokens"}), ids.out);
+  EXPECT_EQ(run({"tokenize", "--model", demo_model(), "--text", text, "--no-bos", "--prepend-bos"})
+                .exit_code,
+            2);
   EXPECT_EQ(parse_json(plain.out, "output").size() + 1, parsed.size());
   write("rows.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two two\"}\n");
   const Result rows =
@@ -105,6 +116,7 @@ TEST_F(Contract, SettingsComeFromFileEnvironmentAndFlags) {
   EXPECT_EQ(made.at("output").get<std::string>(), path("flag"));
   made = rows_of({"--num-samples", "1"}, {"DRIK_EXTRACTOR__DATASET__NUM_SAMPLES=2"});
   EXPECT_EQ(made.at("rows").get<int>(), 1);
+  run_ok({"extract", "--config", path("c.yaml"), "--no-bos", "--output", path("no-bos")});
   // First positions are the BOS of every text, unless the template is left out.
   run_ok({"extract", "--config", path("c.yaml"), "--output", path("with")});
   write("n.yaml", "extractor: {dataset: {add_special_tokens: false}}\n");
@@ -112,6 +124,8 @@ TEST_F(Contract, SettingsComeFromFileEnvironmentAndFlags) {
           "--layers", "1", "--positions", "first", "--num-samples", "3", "--output",
           path("without")});
   EXPECT_NE(read_file(folder_ / "with/activations.npy"),
+            read_file(folder_ / "without/activations.npy"));
+  EXPECT_EQ(read_file(folder_ / "no-bos/activations.npy"),
             read_file(folder_ / "without/activations.npy"));
   EXPECT_EQ(
       run_ok({"generate", "--config", path("c.yaml"), "--prompt", "The", "--max-new-tokens", "2"})

@@ -117,9 +117,11 @@ TEST_F(Folders, FilesWithoutAConfigurationSpeakForThemselves) {
 
 TEST_F(Folders, WhatIsMissingIsNamed) {
   EXPECT_NE(refusal().find("wanted one of tokenizer.json"), std::string::npos) << refusal();
+  EXPECT_FALSE(Tokenizer::is_in(folder_));
   write("config.json", R"({"model_type": "gpt2"})");
   EXPECT_NE(refusal().find("vocab.json with merges.txt"), std::string::npos) << refusal();
   write("vocab.json", "{\"a\": 0}");
+  EXPECT_TRUE(Tokenizer::is_in(folder_));
   EXPECT_NE(refusal().find("merges.txt"), std::string::npos) << refusal();
   write("merges.txt", "#version: 0.2\na b\n");
   EXPECT_NE(refusal().find("needs token 'b'"), std::string::npos) << refusal();
@@ -160,6 +162,15 @@ TEST_F(Folders, BrokenFilesAreErrorsThatNameThem) {
         std::string::npos)
         << name << " " << text << ": " << message;
   }
+}
+
+// GPT2Tokenizer of transformers would find none of its bytes in such a vocabulary.
+TEST_F(Folders, AFileThatKnowsNoBytesIsTakenAsItIs) {
+  fs::copy_file(data_path("metaspace.tokenizer.json"), folder_ / "tokenizer.json");
+  const std::vector<std::int32_t> want =
+      Tokenizer::from_file(data_path("metaspace.tokenizer.json")).encode("the ships");
+  write("config.json", R"({"model_type": "gpt2"})");
+  EXPECT_EQ(Tokenizer::from_folder(folder_).encode("the ships"), want);
 }
 
 TEST_F(Folders, AModelOfAnotherKindThanTheClassIsTakenAsItIs) {

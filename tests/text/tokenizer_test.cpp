@@ -161,8 +161,17 @@ TEST(Tokenizer, BosIsPutOnceOrNotAtAll) {
   EXPECT_EQ(gpt2.encode("a", {.bos = BosRule::kAlways}), want);
   EXPECT_EQ(gpt2.encode("abcdefgh", {.max_length = 2, .bos = BosRule::kAlways}).front(),
             gpt2.bos_id());
-  EXPECT_THROW(
-      Tokenizer::from_json(text_test::tiny().dump()).encode("a", {.bos = BosRule::kAlways}), Error);
+  Tokenizer none = Tokenizer::from_json(text_test::tiny().dump());
+  EXPECT_THROW(none.encode("a", {.bos = BosRule::kAlways}), Error);
+  EXPECT_THROW(none.set_bos_rule(BosRule::kAlways), Error);
+  Tokenizer ruled = llama3();
+  ruled.set_bos_rule(BosRule::kNever);
+  EXPECT_EQ(ruled.encode("a"), without);
+  EXPECT_EQ(ruled.encode("a", {.bos = BosRule::kAlways}), with);
+  for (const BosRule rule : {BosRule::kAsTokenizer, BosRule::kNever, BosRule::kAlways}) {
+    EXPECT_EQ(parse_bos_rule(std::string(bos_rule_name(rule))), rule);
+  }
+  EXPECT_THROW(parse_bos_rule("neve"), Error);
 }
 
 TEST(Tokenizer, AnErrorInsideEncodeLeavesItUsable) {

@@ -12,6 +12,7 @@
 #include "drrik/model/hook.h"
 #include "drrik/model/model.h"
 #include "drrik/tensor/dtype.h"
+#include "drrik/text/tokenizer.h"
 
 namespace drrik {
 
@@ -54,6 +55,7 @@ struct ExtractorOptions {
     std::int64_t max_length =
         512;  ///< Tokens kept of each text; also cut to the model's positions.
     bool add_special_tokens = true;  ///< Whether the tokenizer's template (BOS, EOS) is applied.
+    BosRule bos = BosRule::kAsTokenizer;  ///< Whether BOS stands before a text.
     /// Texts are joined into contexts of max_length tokens instead of each being cut at it. A text
     /// begins with what the tokenizer's template puts before it or, where that is nothing (GPT-2),
     /// with the BOS token; the last context may be shorter. A context is a sample: its index is

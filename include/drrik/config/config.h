@@ -34,6 +34,7 @@ struct Config {
     std::string text_column;
     std::int64_t max_length = 512;
     bool add_special_tokens = true;
+    std::string bos = "tokenizer";
     bool pack = false;
     std::string sample_by = "line";
   };

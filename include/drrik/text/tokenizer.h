@@ -24,6 +24,10 @@ enum class BosRule {
   kAlways,       ///< once, also where the template has none (GPT-2) or is not applied
 };
 
+/// "tokenizer", "never", "always"; throws Error(usage) otherwise.
+BosRule parse_bos_rule(const std::string& name);
+std::string_view bos_rule_name(BosRule rule);
+
 struct EncodeOptions {
   /// Apply the post-processor's template (`<s> A`, `[CLS] A [SEP]`). Special-token strings that
   /// stand in the text become their ids either way.
@@ -31,6 +35,7 @@ struct EncodeOptions {
   /// At most so many ids, the template's counted and never cut (as the `tokenizers` package
   /// truncates); 0: no limit.
   std::int64_t max_length = 0;
+  /// kAsTokenizer goes by Tokenizer::set_bos_rule().
   BosRule bos = BosRule::kAsTokenizer;
 };
 
@@ -54,6 +59,8 @@ class Tokenizer {
   /// `special_tokens_map.json` and `added_tokens.json` add their tokens. docs/tokenizers.md has the
   /// details. Throws as from_file().
   static Tokenizer from_folder(const std::filesystem::path& folder);
+  /// Whether the folder has files that from_folder() reads.
+  static bool is_in(const std::filesystem::path& folder);
   /// Parses the text of a `tokenizer.json`. Throws Error(data).
   static Tokenizer from_json(std::string_view json);
   /// Parses a SentencePiece model (Unigram or BPE). Throws Error(data).
@@ -64,6 +71,10 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
   ~Tokenizer();
+
+  /// What texts are encoded by whose options say kAsTokenizer. Throws Error(usage) for kAlways when
+  /// there is no BOS. Not thread-safe.
+  void set_bos_rule(BosRule rule);
 
   /// Ids of one text. Invalid UTF-8 is first replaced by U+FFFD (one per maximal broken sequence).
   /// Throws Error(data) when a split pattern of the file exceeds the regex engine's limits or a
@@ -108,6 +119,7 @@ class Tokenizer {
   friend class StreamDecoder;
   explicit Tokenizer(std::unique_ptr<const Impl> impl);
   std::unique_ptr<const Impl> impl_;
+  BosRule bos_rule_ = BosRule::kAsTokenizer;
 };
 
 /// Turns ids into text while they are generated. The pieces returned, joined, are the decode() of
