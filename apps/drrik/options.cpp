@@ -27,6 +27,8 @@ DatasetOptions dataset_options(const Config& config) {
   to.config = from.dataset_config;
   to.revision = from.dataset_revision;
   to.split = from.split;
+  to.skip = from.skip;
+  if (from.shuffle_seed) to.shuffle_seed = static_cast<std::uint64_t>(*from.shuffle_seed);
   to.text_column = from.text_column;
   to.sample_by = parse_sample_by(from.sample_by);
   to.num_samples = from.num_samples.value_or(-1);
@@ -59,6 +61,8 @@ ExtractorOptions extractor_options(const Globals& globals) {
   to.dataset.dataset_config = from.dataset.dataset_config;
   to.dataset.dataset_revision = from.dataset.dataset_revision;
   to.dataset.split = from.dataset.split;
+  to.dataset.shuffle_seed = from.dataset.shuffle_seed.value_or(-1);
+  to.dataset.skip = from.dataset.skip;
   to.dataset.num_samples = from.dataset.num_samples.value_or(-1);
   to.dataset.text_column = from.dataset.text_column;
   to.dataset.max_length = from.dataset.max_length;
@@ -84,6 +88,8 @@ void add_dataset_settings(CLI::App& app, Globals& globals) {
   add_setting(app, globals, "--split", "extractor.dataset.split");
   add_setting(app, globals, "--text-column", "extractor.dataset.text_column");
   add_setting(app, globals, "--sample-by", "extractor.dataset.sample_by");
+  add_setting(app, globals, "--shuffle-seed", "extractor.dataset.shuffle_seed");
+  add_setting(app, globals, "--skip", "extractor.dataset.skip");
   add_setting(app, globals, "--num-samples", "extractor.dataset.num_samples");
   add_hub_flags(app, globals);
 }

@@ -101,6 +101,10 @@ struct ActivationExtractor::Impl {
       open.config = options.dataset.dataset_config;
       open.revision = options.dataset.dataset_revision;
       open.split = options.dataset.split;
+      open.skip = options.dataset.skip;
+      if (options.dataset.shuffle_seed >= 0) {
+        open.shuffle_seed = static_cast<std::uint64_t>(options.dataset.shuffle_seed);
+      }
       open.text_column = options.dataset.text_column;
       open.sample_by = options.dataset.sample_by;
       dataset = open_dataset(open);

@@ -62,6 +62,8 @@ ExtractorOptions config_from_json(const Json& json, std::string_view what) {
     group.dataset_config = get_string(*dataset, "dataset_config", where, "");
     group.dataset_revision = get_string(*dataset, "dataset_revision", where, "main");
     group.split = get_string(*dataset, "split", where, "train");
+    group.shuffle_seed = get_int(*dataset, "shuffle_seed", where, -1);
+    group.skip = get_int(*dataset, "skip", where, 0);
     group.num_samples = get_int(*dataset, "num_samples", where, -1);
     group.text_column = get_string(*dataset, "text_column", where, "");
     group.max_length = get_int(*dataset, "max_length", where, group.max_length);
@@ -335,6 +337,8 @@ Json config_to_json(const ExtractorOptions& options) {
                 {"dataset_config", dataset.dataset_config},
                 {"dataset_revision", dataset.dataset_revision},
                 {"split", dataset.split},
+                {"shuffle_seed", dataset.shuffle_seed},
+                {"skip", dataset.skip},
                 {"num_samples", dataset.num_samples},
                 {"text_column", dataset.text_column},
                 {"max_length", dataset.max_length},

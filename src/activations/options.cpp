@@ -69,6 +69,9 @@ const std::map<std::string, Setter>& setters() {
       {"dataset_revision",
        [](auto& o, const auto&, const auto& v) { o.dataset.dataset_revision = v; }},
       {"split", [](auto& o, const auto&, const auto& v) { o.dataset.split = v; }},
+      {"shuffle_seed",
+       [](auto& o, const auto& n, const auto& v) { o.dataset.shuffle_seed = parse_int(n, v); }},
+      {"skip", [](auto& o, const auto& n, const auto& v) { o.dataset.skip = parse_int(n, v); }},
       {"num_samples",
        [](auto& o, const auto& n, const auto& v) { o.dataset.num_samples = parse_int(n, v); }},
       {"text_column", [](auto& o, const auto&, const auto& v) { o.dataset.text_column = v; }},
@@ -145,6 +148,7 @@ void ExtractorOptions::validate() const {
   if (dataset.max_length < 1) {
     throw_usage("max_length ", dataset.max_length, ", wanted at least 1");
   }
+  if (dataset.skip < 0) throw_usage("skip ", dataset.skip, ", wanted at least 0");
   if (dataset.num_samples == 0) throw_usage("num_samples 0, wanted at least 1, or -1 for all");
   if (extraction.mlp_layers.empty()) throw_usage("no layer asked for");
   std::set<std::int64_t> seen;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <csignal>
 #include <iterator>
@@ -305,6 +306,35 @@ TEST(ActivationExtractor, RunsFromFiles) {
   EXPECT_EQ(relative_error(streamed.activations.data<float>(), got.activations.data<float>()), 0.0);
   EXPECT_EQ(streamed.metadata.samples.size(), got.metadata.samples.size());
   EXPECT_EQ(streamed.metadata.samples[19].input_ids, got.metadata.samples[19].input_ids);
+}
+
+// The rows that drrik data prints for the same settings.
+TEST(ActivationExtractor, ShufflesAndSkips) {
+  Files files;
+  files.options.dataset.skip = 5;
+  files.options.dataset.shuffle_seed = 3;
+  DatasetOptions dataset;
+  dataset.path = files.options.dataset.dataset_name;
+  dataset.text_column = "story";
+  dataset.shuffle_seed = 3;
+  dataset.skip = 5;
+  std::vector<std::string> wanted;
+  for (const auto source = open_dataset(dataset); auto sample = source->next();) {
+    wanted.push_back(sample->text);
+  }
+  ActivationExtractor extractor(files.options);
+  std::vector<std::string> got;
+  const Activations made = extractor.extract();
+  for (const SampleRecord& sample : made.metadata.samples) got.push_back(sample.text);
+  EXPECT_EQ(got, wanted);
+  EXPECT_EQ(got.size(), 15U);
+  EXPECT_FALSE(std::ranges::is_sorted(got));
+  extractor.extract_to(files.scratch / "kept");
+  const auto& kept = load_activation_metadata(files.scratch / "kept").config.dataset;
+  EXPECT_EQ(kept.skip, 5);
+  EXPECT_EQ(kept.shuffle_seed, 3);
+  files.options.dataset.skip = -1;
+  EXPECT_ERROR(ActivationExtractor{files.options}, kUsage, "skip -1");
 }
 
 TEST(ActivationExtractor, TellsWhatIsWrongBeforeTouchingAnything) {

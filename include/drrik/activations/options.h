@@ -47,11 +47,13 @@ struct ExtractorOptions {
 
   struct DatasetGroup {
     std::string dataset_name;               ///< A file, folder, glob or Hub id.
-    std::string dataset_config;             ///< Configuration of a dataset from the Hub.
+    std::string dataset_config;             ///< Configuration of a folder or a Hub dataset.
     std::string dataset_revision = "main";  ///< Branch, tag or commit of one.
-    std::string split = "train";            ///< Split of a dataset from the Hub.
-    std::int64_t num_samples = -1;          ///< Rows taken from the front; negative: all.
-    std::string text_column;                ///< Empty: "text", or the only string column.
+    std::string split = "train";            ///< Split of a folder or a Hub dataset.
+    std::int64_t shuffle_seed = -1;  ///< Rows in random order, by this seed; negative: as is.
+    std::int64_t skip = 0;           ///< Rows left out at the front, after shuffling.
+    std::int64_t num_samples = -1;   ///< Rows taken from there on; negative: all.
+    std::string text_column;         ///< Empty: "text", or the only string column.
     std::int64_t max_length =
         512;  ///< Tokens kept of each text; also cut to the model's positions.
     bool add_special_tokens = true;  ///< Whether the tokenizer's template (BOS, EOS) is applied.

@@ -30,6 +30,8 @@ struct Config {
     std::string dataset_config;
     std::string dataset_revision = "main";
     std::string split = "train";
+    std::optional<std::int64_t> shuffle_seed;
+    std::int64_t skip = 0;
     std::optional<std::int64_t> num_samples;
     std::string text_column;
     std::int64_t max_length = 512;
