@@ -51,6 +51,8 @@ TEST_P(LlamaCppVectors, IdsAreEqual) {
 
 INSTANTIATE_TEST_SUITE_P(Files, LlamaCppVectors,
                          testing::Values(Pair{"gpt2/tokenizer.json", "gpt-2"},
+                                         Pair{"bert-base-uncased/tokenizer.json", "bert-bge"},
+                                         Pair{"roberta-base/tokenizer.json", "roberta-bpe"},
                                          Pair{"llama3/tokenizer.json", "llama-bpe"},
                                          Pair{"falcon/tokenizer.json", "falcon"},
                                          Pair{"phi-3-mini/tokenizer.json", "phi-3"}),
