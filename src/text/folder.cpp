@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <map>
+#include <unordered_set>
 #include <utility>
 
 #include "drrik/base/error.h"
@@ -289,14 +290,16 @@ void FolderLoader::read_added() {
       }
     });
     added_.read([&] {
+      std::unordered_set<std::string> special;
+      for (const auto& named : named_) {
+        if (named) special.insert(named->content);
+      }
+      for (const AddedToken& token : extra_) special.insert(token.content);
       for (const auto field : added_.root().object()) {
         const std::string_view content = field.key;
-        const auto same = [&](const AddedToken& token) { return token.content == content; };
         AddedToken token;
         token.content = std::string(content);
-        token.special = std::any_of(std::begin(named_), std::end(named_),
-                                    [&](const auto& named) { return named && same(*named); }) ||
-                        std::any_of(extra_.begin(), extra_.end(), same);
+        token.special = special.contains(token.content);
         token.normalized = !token.special;
         keep(Node(field.value, token.content).id(), std::move(token));
       }
@@ -498,13 +501,14 @@ void FolderLoader::finish_tokens() {
                        [&](const auto& named) { return named && named->content == content; });
   };
   std::vector<AddedToken> wanted;
-  for (const auto& [id, token] : by_id_) wanted.push_back(token);
+  std::unordered_set<std::string> known;
+  for (const auto& [id, token] : by_id_) {
+    wanted.push_back(token);
+    known.insert(token.content);
+  }
   const auto add_missing = [&](const AddedToken& token) {
-    const bool known = impl_->added.find(token.content) != nullptr ||
-                       std::any_of(wanted.begin(), wanted.end(), [&](const AddedToken& other) {
-                         return other.content == token.content;
-                       });
-    if (!known) wanted.push_back(token);
+    if (impl_->added.find(token.content) != nullptr) return;
+    if (known.insert(token.content).second) wanted.push_back(token);
   };
   for (const auto& named : named_) {
     if (named) add_missing(*named);

@@ -164,6 +164,23 @@ TEST_F(Folders, BrokenFilesAreErrorsThatNameThem) {
   }
 }
 
+TEST_F(Folders, ManyAddedTokensTakeLinearTime) {
+  // Each compared with each, 400 000 would take minutes.
+  fs::copy_file(data_path("bytes_gpt2.vocab.json"), folder_ / "vocab.json");
+  fs::copy_file(data_path("bytes_gpt2.merges.txt"), folder_ / "merges.txt");
+  Json added = Json::object();
+  Json extra = Json::array();
+  for (int i = 0; i < 200000; ++i) {
+    added["<a" + std::to_string(i) + ">"] = 440 + i;
+    extra.push_back("<e" + std::to_string(i) + ">");
+  }
+  write("added_tokens.json", added.dump());
+  write("special_tokens_map.json", Json{{"additional_special_tokens", extra}}.dump());
+  const Tokenizer tokenizer = Tokenizer::from_folder(folder_);
+  const std::vector<std::int32_t> ids = tokenizer.encode("<a199999><e7>");
+  EXPECT_EQ(ids, (std::vector<std::int32_t>{440 + 199999, 440 + 200000 + 7}));
+}
+
 // GPT2Tokenizer of transformers would find none of its bytes in such a vocabulary.
 TEST_F(Folders, AFileThatKnowsNoBytesIsTakenAsItIs) {
   fs::copy_file(data_path("metaspace.tokenizer.json"), folder_ / "tokenizer.json");
