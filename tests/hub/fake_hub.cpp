@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <set>
 
 #include "drrik/base/rng.h"
@@ -50,6 +51,14 @@ struct FakeRepo {
   std::string token;
   bool gated = false;
 };
+
+// A proxy of the machine that runs the tests knows nothing of its loopback.
+void forget_proxies() {
+  for (const char* name : {"http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                           "ALL_PROXY", "no_proxy", "NO_PROXY"}) {
+    ::unsetenv(name);
+  }
+}
 
 int listen_on_loopback(int& port) {
   const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -325,6 +334,7 @@ struct FakeHub::Impl {
 };
 
 FakeHub::FakeHub() : impl_(std::make_unique<Impl>()) {
+  forget_proxies();
   impl_->hub_fd = listen_on_loopback(impl_->hub_port);
   impl_->storage_fd = listen_on_loopback(impl_->storage_port);
   std::thread hub([this] { impl_->accept_loop(impl_->hub_fd, false); });
