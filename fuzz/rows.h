@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "data/row_reader.h"
-#include "data/utf8.h"
 #include "drrik/base/error.h"
+#include "drrik/base/utf8.h"
 
 namespace drrik::fuzz {
 
@@ -38,7 +38,7 @@ inline std::vector<std::string> read_rows(RowOpener open, std::unique_ptr<ByteSt
     const auto reader = open(std::move(stream), options);
     Row row;
     while (reader->next(row)) {
-      if (row.present && !valid_utf8(row.text)) std::abort();
+      if (row.present && !is_valid_utf8(row.text)) std::abort();
       out.push_back((row.present ? "+" : "-") + (row.present ? row.text : std::string()));
     }
   } catch (const Error& error) {
