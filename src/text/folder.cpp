@@ -13,11 +13,11 @@
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/log.h"
+#include "drrik/base/utf8.h"
 #include "text/precompiled.h"
 #include "text/sentencepiece.h"
 #include "text/tokenizer_class.h"
-#include "text/unicode.h"
-#include "text/utf8.h"
+#include "text/vocabulary_files.h"
 
 namespace drrik::text {
 namespace {
@@ -93,41 +93,6 @@ std::int32_t parse_id_key(const Node& where, std::string_view key) {
   }
   if (key.empty() || id > INT32_MAX) where.fail(str("'", key, "' is not an id"));
   return static_cast<std::int32_t>(id);
-}
-
-/// {"type":...} of vocab.txt: a token a line, its number the id.
-std::string word_piece_vocab(std::string_view text) {
-  std::string out = R"({"model":{"type":"WordPiece","vocab":{)";
-  std::size_t id = 0;
-  for (std::size_t begin = 0; begin < text.size(); ++id) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    std::string_view line = text.substr(begin, end - begin);
-    begin = end + 1;
-    while (!line.empty()) {
-      const std::size_t last = previous_char(line, line.size());
-      std::size_t length = 0;
-      if (!unicode::has(decode_char(line.data() + last, length), unicode::kSpace)) break;
-      line = line.substr(0, last);
-    }
-    if (id > 0) out += ',';
-    out += str(quote_json(line), ":", id);
-  }
-  return out += "}}}";
-}
-
-/// The lines of merges.txt as JSON strings.
-std::string merge_list(std::string_view text) {
-  std::string out = "[";
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    std::string_view line = text.substr(begin, end - begin);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    begin = end + 1;
-    if (line.empty() || line.starts_with("#version")) continue;
-    if (out.size() > 1) out += ',';
-    out += quote_json(line);
-  }
-  return out += ']';
 }
 
 std::string read_text(const fs::path& path) {
@@ -382,15 +347,14 @@ void FolderLoader::build_from_json() {
 }
 
 void FolderLoader::build_from_sentencepiece(const fs::path& path) {
-  const std::string bytes = read_file(path, kMaxTokenizerFileBytes);
+  const SentencePieceModel model = with_context(
+      path, [&] { return parse_sentencepiece(read_file(path, kMaxTokenizerFileBytes)); });
   if (class_ == nullptr || class_->vocab_file == nullptr ||
       !std::string_view(class_->vocab_file).ends_with(".model")) {
     // No class of its own: as TokenizersBackend reads it.
     class_ = nullptr;
-    const std::string json = with_context(path, [&] { return json_of_sentencepiece(bytes); });
-    parse_into_impl(path, json, "");
+    parse_into_impl(path, sentencepiece_json(model), "");
   }
-  const SentencePieceModel model = with_context(path, [&] { return parse_sentencepiece(bytes); });
   if (class_ == nullptr) {
     const auto fill = [this](SpecialName name, std::int32_t id, const std::string& piece) {
       if (named_[name] || id < 0) return;
@@ -450,7 +414,7 @@ void FolderLoader::build_from_vocabulary() {
       // Errors of the vocabulary's syntax are told with its own name.
       const JsonFile file(vocab);
       const std::string json = str(R"({"model":{"type":"BPE","vocab":)", file.text(),
-                                   R"(,"merges":)", merge_list(read_text(merges)), "}}");
+                                   R"(,"merges":)", merges_json(read_text(merges)), "}}");
       parse_into_impl(vocab, json, class_->pipeline(settings_));
       return;
     }
@@ -459,7 +423,7 @@ void FolderLoader::build_from_vocabulary() {
   if (class_ != nullptr && std::string_view(class_->model) == "WordPiece") {
     const fs::path vocab = folder_ / class_->vocab_file;
     if (here(vocab)) {
-      parse_into_impl(vocab, word_piece_vocab(read_text(vocab)), class_->pipeline(settings_));
+      parse_into_impl(vocab, word_piece_json(read_text(vocab)), class_->pipeline(settings_));
       return;
     }
     wanted.emplace_back(class_->vocab_file);
@@ -592,28 +556,6 @@ simdjson::dom::element parse_json(simdjson::dom::parser& parser, std::string_vie
     throw_data("not a JSON file: ", simdjson::error_message(error), "; incomplete download?");
   }
   return root;
-}
-
-std::string json_of_sentencepiece(std::string_view bytes) {
-  const SentencePieceModel model = parse_sentencepiece(bytes);
-  std::string charsmap;
-  if (!model.charsmap.empty()) {
-    charsmap = str(R"({"type":"Precompiled","precompiled_charsmap":)",
-                   quote_json(encode_base64(model.charsmap)), "},");
-  }
-  const char* fallback = model.byte_fallback ? "true" : "false";
-  std::string members = model.unigram ? unigram_members(model) : bpe_members(model);
-  if (model.unigram) {
-    members += str(",\"unk_id\":", model.unk_id);
-  } else {
-    members += str(R"(,"fuse_unk":true,"unk_token":)", quote_json(model.unk_piece));
-  }
-  return str(R"({"version":"1.0","normalizer":{"type":"Sequence","normalizers":[)", charsmap,
-             R"({"type":"Replace","pattern":{"String":" "},"content":"\u2581"}]},)",
-             R"("decoder":{"type":"Sequence","decoders":[)",
-             R"({"type":"Replace","pattern":{"String":"\u2581"},"content":" "})",
-             model.byte_fallback ? R"(,{"type":"ByteFallback"},{"type":"Fuse"})" : "",
-             R"(]},"model":{)", members, ",\"byte_fallback\":", fallback, "}}");
 }
 
 std::unique_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {

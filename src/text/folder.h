@@ -22,10 +22,6 @@ inline constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.mode
 /// Parses JSON; `parser` owns the result. Throws Error(data).
 simdjson::dom::element parse_json(simdjson::dom::parser& parser, std::string_view json);
 
-/// A tokenizer.json that does what TokenizersBackend makes of a SentencePiece model: spaces become
-/// marks, nothing is put before the text.
-std::string json_of_sentencepiece(std::string_view bytes);
-
 /// Not yet finish()ed. Errors name the file.
 std::unique_ptr<Tokenizer::Impl> load_folder(const std::filesystem::path& folder);
 

@@ -8,6 +8,7 @@
 #include "drrik/base/log.h"
 #include "text/folder.h"
 #include "text/tokenizer_impl.h"
+#include "text/vocabulary_files.h"
 
 namespace drrik {
 
@@ -93,7 +94,7 @@ Tokenizer Tokenizer::from_json(std::string_view json) {
 }
 
 Tokenizer Tokenizer::from_sentencepiece(std::string_view bytes) {
-  return from_json(text::json_of_sentencepiece(bytes));
+  return from_json(text::sentencepiece_json(text::parse_sentencepiece(bytes)));
 }
 
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
