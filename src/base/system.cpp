@@ -9,8 +9,11 @@
 #include <fstream>
 #include <limits>
 #include <optional>
+#include <string_view>
 
 #include "build_info.h"
+
+extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves it to us
 
 namespace drrik {
 namespace {
@@ -106,6 +109,17 @@ std::string build_description() {
   std::string text = std::string(DRRIK_BUILD_TYPE) + ", " + DRRIK_COMPILER + ", " + DRRIK_TARGET;
   if (*DRRIK_SANITIZERS != '\0') text += std::string(", sanitizers ") + DRRIK_SANITIZERS;
   return text;
+}
+
+std::map<std::string, std::string> process_environment() {
+  std::map<std::string, std::string> out;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string_view text = *entry;
+    const std::size_t equals = text.find('=');
+    if (equals == std::string_view::npos || equals == 0) continue;
+    out.emplace(text.substr(0, equals), text.substr(equals + 1));
+  }
+  return out;
 }
 
 double monotonic_seconds() {

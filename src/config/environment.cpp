@@ -1,17 +1,12 @@
 #include "drrik/config/environment.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cctype>
-#include <optional>
 #include <vector>
 
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
-#include "drrik/base/log.h"
-
-extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves it to us
+#include "drrik/hub/options.h"
 
 namespace drrik {
 namespace {
@@ -25,20 +20,14 @@ std::string upper(std::string text) {
   return text;
 }
 
-std::string trim(std::string text) {
-  const auto space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!text.empty() && space(text.back())) text.pop_back();
-  text.erase(text.begin(), std::find_if_not(text.begin(), text.end(), space));
-  return text;
-}
-
-// Looks names up without case; the exact spelling wins over others of the same name.
-std::optional<std::string> find(const Environment& environment, const std::string& name) {
-  if (const auto exact = environment.find(name); exact != environment.end()) return exact->second;
-  for (const auto& [key, value] : environment) {
-    if (upper(key) == name) return value;
+// Names in upper case; the exact spelling wins over others of the same name.
+Environment by_upper_name(const Environment& environment) {
+  Environment out;
+  for (const auto& [name, value] : environment) out.emplace(upper(name), value);
+  for (const auto& [name, value] : environment) {
+    if (upper(name) == name) out[name] = value;
   }
-  return std::nullopt;
+  return out;
 }
 
 // Regular files only: opening a pipe would wait for ever.
@@ -47,42 +36,7 @@ bool is_file(const fs::path& path) {
   return fs::is_regular_file(path, error);
 }
 
-Secret checked_secret(const std::string& name, const std::string& value) {
-  const std::string token = trim(value);
-  for (const char c : token) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x21 || byte == 0x7f) {
-      throw_usage(name, ": holds a blank or control character; wanted one token");
-    }
-  }
-  return Secret(token);
-}
-
-fs::path token_file(const Environment& environment) {
-  const auto value = [&](const char* name) { return find(environment, name).value_or(""); };
-  if (const std::string path = value("HF_TOKEN_PATH"); !path.empty()) return path;
-  if (const std::string home = value("HF_HOME"); !home.empty()) return fs::path(home) / "token";
-  if (const std::string cache = value("XDG_CACHE_HOME"); !cache.empty()) {
-    return fs::path(cache) / "huggingface" / "token";
-  }
-  if (const std::string home = value("HOME"); !home.empty()) {
-    return fs::path(home) / ".cache" / "huggingface" / "token";
-  }
-  return {};
-}
-
 }  // namespace
-
-Environment process_environment() {
-  Environment out;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const std::size_t equals = text.find('=');
-    if (equals == std::string_view::npos || equals == 0) continue;
-    out.emplace(text.substr(0, equals), text.substr(equals + 1));
-  }
-  return out;
-}
 
 EnvironmentSettings EnvironmentSettings::load(const Environment& environment,
                                               const fs::path& dotenv) {
@@ -90,42 +44,23 @@ EnvironmentSettings EnvironmentSettings::load(const Environment& environment,
   if (!dotenv.empty() && is_file(dotenv)) {
     file = parse_dotenv(read_file(dotenv, kMaxFileBytes), dotenv.string());
   }
+  const Environment variables = by_upper_name(environment);
+  const Environment defaults = by_upper_name(file);
   const auto lookup = [&](const std::string& name) {
-    auto value = find(environment, name);
-    if (!value) value = find(file, name);
-    return value.value_or("");
+    for (const Environment* where : {&variables, &defaults}) {
+      if (const auto found = where->find(name); found != where->end()) return found->second;
+    }
+    return std::string();
   };
 
   EnvironmentSettings settings;
-  constexpr const char* kTokenNames[] = {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN",
-                                         "HUGGING_FACE_HUB_TOKEN"};
-  for (const char* name : kTokenNames) {
-    if (settings.has_hf_token()) break;
-    settings.hf_token = checked_secret(name, find(environment, name).value_or(""));
-  }
-  // Only now the file: under whichever name, the environment's comes first.
-  for (const char* name : kTokenNames) {
-    if (settings.has_hf_token()) break;
-    settings.hf_token = checked_secret(name, lookup(name));
-  }
-  if (!settings.has_hf_token()) {
-    const fs::path path = token_file(environment);
-    if (!path.empty() && is_file(path)) {
-      try {
-        settings.hf_token = checked_secret("token file", read_file(path, kMaxFileBytes));
-      } catch (const Error& error) {
-        // A public model needs no token, so this is no reason to stop.
-        log_warning("Hub token file ", path.string(), " is not used: ", error.what());
-      }
-    }
-  }
-
+  settings.hf_token = find_hub_token(variables, defaults);
   settings.wandb_api_key = checked_secret("WANDB_API_KEY", lookup("WANDB_API_KEY"));
-  if (const std::string value = trim(lookup("WANDB_PROJECT")); !value.empty()) {
+  if (const std::string value(trim(lookup("WANDB_PROJECT"))); !value.empty()) {
     settings.wandb_project = value;
   }
   settings.wandb_entity = trim(lookup("WANDB_ENTITY"));
-  if (std::string mode = trim(lookup("WANDB_MODE")); !mode.empty()) {
+  if (std::string mode(trim(lookup("WANDB_MODE"))); !mode.empty()) {
     std::transform(mode.begin(), mode.end(), mode.begin(),
                    [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
     const std::vector<std::string> modes = {"online", "offline", "disabled"};

@@ -9,13 +9,6 @@
 namespace drrik::detail {
 namespace {
 
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view kSpace = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kSpace);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(kSpace) - begin + 1);
-}
-
 bool is_null(std::string_view text) {
   return text.empty() || text == "~" || canonical_name(text) == "null" ||
          canonical_name(text) == "none";

@@ -16,13 +16,6 @@ namespace {
 
 constexpr std::size_t kMaxHeaders = 1000;
 
-std::string trim(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\n";
-  const std::size_t begin = text.find_first_not_of(kBlank);
-  if (begin == std::string_view::npos) return "";
-  return std::string(text.substr(begin, text.find_last_not_of(kBlank) - begin + 1));
-}
-
 const char* first_environment(std::initializer_list<const char*> names) {
   for (const char* name : names) {
     const char* value = std::getenv(name);
@@ -76,7 +69,7 @@ std::size_t on_header(char* data, std::size_t size, std::size_t count, void* use
   }
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || response.headers.size() >= kMaxHeaders) return line.size();
-  std::string name = trim(line.substr(0, colon));
+  std::string name(trim(line.substr(0, colon)));
   for (char& c : name) {
     if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
   }
@@ -216,7 +209,8 @@ std::optional<HttpFailure> HttpConnection::perform(const HttpRequest& request,
   }
   const bool unreachable = code == CURLE_COULDNT_RESOLVE_HOST ||
                            code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_CONNECT;
-  return HttpFailure{trim(what), exchange.stalled || worth_another_try(code), unreachable};
+  return HttpFailure{std::string(trim(what)), exchange.stalled || worth_another_try(code),
+                     unreachable};
 }
 
 }  // namespace drrik::hub

@@ -27,13 +27,6 @@ constexpr std::string_view kCacheTag =
     "# This file is a cache directory tag: what lies here can be fetched again.\n"
     "# For information about cache directory tags, see https://bford.info/cachedir/\n";
 
-std::string trim(std::string text) {
-  while (!text.empty() && (text.back() == '\n' || text.back() == '\r' || text.back() == ' ')) {
-    text.pop_back();
-  }
-  return text;
-}
-
 bool is_etag(const std::string& etag) {
   const auto plain = [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
@@ -93,7 +86,7 @@ std::optional<std::string> Layout::find_commit(const std::string& revision) cons
   const fs::path path = folder_ / "refs" / revision;
   std::error_code error;
   if (!fs::is_regular_file(path, error)) return std::nullopt;
-  const std::string commit = trim(read_file(path, kMaxRefBytes));
+  const std::string commit(trim(read_file(path, kMaxRefBytes)));
   if (is_commit(commit)) return commit;
   log_warning("'", path.string(), "' holds no commit and is not used");
   return std::nullopt;

@@ -9,9 +9,8 @@
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/log.h"
+#include "drrik/base/system.h"
 #include "hub/url.h"
-
-extern char** environ;  // NOLINT(readability-redundant-declaration): POSIX leaves it to us
 
 namespace drrik {
 namespace {
@@ -30,13 +29,6 @@ bool truthy(const Variables& variables, const char* name) {
   std::string value = get(variables, name);
   for (char& c : value) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
   return value == "1" || value == "ON" || value == "YES" || value == "TRUE";
-}
-
-std::string trim(std::string text) {
-  const auto space = [](char c) { return std::isspace(static_cast<unsigned char>(c)) != 0; };
-  while (!text.empty() && space(text.back())) text.pop_back();
-  text.erase(text.begin(), std::find_if_not(text.begin(), text.end(), space));
-  return text;
 }
 
 // A leading ~ and $NAME or ${NAME}, as Python's expanduser and expandvars do.
@@ -81,40 +73,8 @@ fs::path hub_home(const Variables& variables) {
   return home.empty() ? fs::path() : fs::path(home) / ".cache" / "huggingface";
 }
 
-Secret token_from(const std::string& name, const std::string& value) {
-  const std::string token = trim(value);
-  for (const char c : token) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x21 || byte >= 0x7f) {
-      throw_usage(name, ": holds a blank or a character that no token has; wanted one token");
-    }
-  }
-  return Secret(token);
-}
-
-Secret find_token(const Variables& variables) {
-  for (const char* name : {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
-    Secret token = token_from(name, get(variables, name));
-    if (!token.empty()) return token;
-  }
-  const std::string named = get(variables, "HF_TOKEN_PATH");
-  const fs::path home = hub_home(variables);
-  if (named.empty() && home.empty()) return {};
-  const fs::path path = named.empty() ? home / "token" : expand(variables, named);
-  std::error_code error;
-  // Regular files only: opening a pipe would wait for ever.
-  if (!fs::is_regular_file(path, error)) return {};
-  try {
-    return token_from("token file", read_file(path, kMaxTokenFile));
-  } catch (const Error& failure) {
-    // What is public needs no token, so this is no reason to stop.
-    log_warning("Hub token file ", path.string(), " is not used: ", failure.what());
-    return {};
-  }
-}
-
 double seconds(const Variables& variables, const char* name, double fallback) {
-  const std::string text = trim(get(variables, name));
+  const std::string text(trim(get(variables, name)));
   if (text.empty()) return fallback;
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -125,7 +85,7 @@ double seconds(const Variables& variables, const char* name, double fallback) {
 }
 
 std::string endpoint_from(const Variables& variables, const std::string& fallback) {
-  std::string endpoint = trim(get(variables, "HF_ENDPOINT"));
+  std::string endpoint(trim(get(variables, "HF_ENDPOINT")));
   if (endpoint.empty()) return fallback;
   while (endpoint.ends_with('/')) endpoint.pop_back();
   if (hub::origin_of(endpoint).empty()) {
@@ -133,17 +93,6 @@ std::string endpoint_from(const Variables& variables, const std::string& fallbac
                 "', wanted a URL that begins with https:// (or http://)");
   }
   return endpoint;
-}
-
-Variables process_variables() {
-  Variables out;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text = *entry;
-    const std::size_t equals = text.find('=');
-    if (equals == std::string_view::npos || equals == 0) continue;
-    out.emplace(text.substr(0, equals), text.substr(equals + 1));
-  }
-  return out;
 }
 
 std::mutex g_mutex;
@@ -154,6 +103,31 @@ std::function<HubOptions()> g_make;
 
 bool implicit_token_disabled(const Variables& environment) {
   return truthy(environment, "HF_HUB_DISABLE_IMPLICIT_TOKEN");
+}
+
+Secret find_hub_token(const Variables& environment, const Variables& more) {
+  for (const Variables* variables : {&environment, &more}) {
+    for (const char* name : {"HUGGINGFACE_HUB_TOKEN", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}) {
+      // An empty variable of the environment hides the one of the same name.
+      if (variables == &more && environment.contains(name)) continue;
+      Secret token = checked_secret(name, get(*variables, name));
+      if (!token.empty()) return token;
+    }
+  }
+  const std::string named = get(environment, "HF_TOKEN_PATH");
+  const fs::path home = hub_home(environment);
+  if (named.empty() && home.empty()) return {};
+  const fs::path path = named.empty() ? home / "token" : expand(environment, named);
+  std::error_code error;
+  // Regular files only: opening a pipe would wait for ever.
+  if (!fs::is_regular_file(path, error)) return {};
+  try {
+    return checked_secret("token file", read_file(path, kMaxTokenFile));
+  } catch (const Error& failure) {
+    // What is public needs no token, so this is no reason to stop.
+    log_warning("Hub token file ", path.string(), " is not used: ", failure.what());
+    return {};
+  }
 }
 
 HubOptions HubOptions::from_environment(const Variables& environment) {
@@ -167,7 +141,7 @@ HubOptions HubOptions::from_environment(const Variables& environment) {
   } else if (!home.empty()) {
     options.cache_dir = home / "hub";
   }
-  if (!implicit_token_disabled(environment)) options.token = find_token(environment);
+  if (!implicit_token_disabled(environment)) options.token = find_hub_token(environment);
   options.offline = get(environment, "HF_HUB_OFFLINE").empty()
                         ? truthy(environment, "TRANSFORMERS_OFFLINE")
                         : truthy(environment, "HF_HUB_OFFLINE");
@@ -182,7 +156,7 @@ HubOptions HubOptions::from_environment(const Variables& environment) {
   return options;
 }
 
-HubOptions HubOptions::from_environment() { return from_environment(process_variables()); }
+HubOptions HubOptions::from_environment() { return from_environment(process_environment()); }
 
 HubOptions default_hub_options() {
   const std::lock_guard lock(g_mutex);

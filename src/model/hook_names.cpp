@@ -300,13 +300,6 @@ NamedHook parse_path(std::string_view name, const ModelConfig& config) {
   refuse(name, layer, config, kNoPlace, Slip::kYes);
 }
 
-std::string_view trimmed(std::string_view text) {
-  const auto blank = [](char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; };
-  while (!text.empty() && blank(text.front())) text.remove_prefix(1);
-  while (!text.empty() && blank(text.back())) text.remove_suffix(1);
-  return text;
-}
-
 }  // namespace
 
 HookLayers parse_hook(std::string_view name, const std::vector<std::int64_t>& layers,
@@ -337,7 +330,7 @@ std::int64_t hook_width(HookPoint point, const ModelConfig& config) {
 }
 
 NamedHook parse_hook(std::string_view name, const ModelConfig& config) {
-  const std::string_view text = trimmed(name);
+  const std::string_view text = trim(name);
   if (!names_a_place(text)) {
     std::string own(text.substr(0, kLongestName));
     for (char& c : own) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

@@ -32,7 +32,7 @@ const std::map<std::string, std::vector<std::string>> kMayUse = {
     {"eval", {"model", "sae", "activations"}},
     {"steer", {"model", "sae"}},
     {"viz", {"eval", "sae", "activations"}},
-    {"config", {"base", "io"}},
+    {"config", {"io", "hub"}},
 };
 
 std::set<std::string> closure(const std::string& room) {

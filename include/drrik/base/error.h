@@ -71,6 +71,9 @@ std::string nearest_name(std::string_view name, const std::vector<std::string>& 
 /// "; did you mean 'x'?" or "".
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& candidates);
 
+/// `text` without the ASCII white space at its ends: a view of it.
+std::string_view trim(std::string_view text);
+
 /// "a, b, c".
 std::string join(const std::vector<std::string>& parts, std::string_view separator = ", ");
 

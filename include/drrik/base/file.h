@@ -55,8 +55,8 @@ class MappedFile {
   /// Tells the kernel that these bytes are not needed again soon, so that they stop counting
   /// against the process (they are read again from the file when touched).
   void drop(std::size_t offset, std::size_t length) const;
-  /// Has the kernel read these bytes from the disk, where it has not yet, so that touching them does
-  /// not wait; returns when it has. What cannot be read is left to whoever touches it.
+  /// Has the kernel read these bytes from the disk, where it has not yet, so that touching them
+  /// does not wait; returns when it has. What cannot be read is left to whoever touches it.
   void prefetch(std::size_t offset, std::size_t length) const;
 
  private:

@@ -3,6 +3,7 @@
 
 #include <ostream>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace drrik {
@@ -25,5 +26,9 @@ class Secret {
  private:
   std::string text_;
 };
+
+/// `value` without white space at its ends. Throws Error(usage), naming the variable `name` and
+/// never the value, for blanks, control characters or others that would break a request header.
+Secret checked_secret(const std::string& name, std::string_view value);
 
 }  // namespace drrik

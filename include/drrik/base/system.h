@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 
 namespace drrik {
@@ -17,6 +18,8 @@ std::uint64_t available_memory_bytes(const std::filesystem::path& root = "/");
 const char* version();
 /// Compiler, build type, and so on, for --version.
 std::string build_description();
+/// The environment of this process, copied: values by name, as the process got them.
+std::map<std::string, std::string> process_environment();
 /// Seconds on a monotonic clock.
 double monotonic_seconds();
 /// Current UTC time as YYYY-MM-DDTHH:MM:SSZ.

@@ -8,14 +8,12 @@
 #include <string_view>
 
 #include "drrik/base/secret.h"
+#include "drrik/base/system.h"
 
 namespace drrik {
 
 /// Variables by name, as the process got them. Lookups in drrik ignore the case of names.
 using Environment = std::map<std::string, std::string>;
-
-/// The environment of this process, copied.
-Environment process_environment();
 
 /// Parses the text of a .env file: NAME=value lines, an optional `export ` before the name, `#`
 /// comments, 'literal' and "escaped" (\n \r \t \\ \" \$) values which may span lines. No variable

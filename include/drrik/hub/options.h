@@ -43,6 +43,14 @@ struct HubOptions {
   static HubOptions from_environment();
 };
 
+/// The token for the Hub: HUGGINGFACE_HUB_TOKEN, HF_TOKEN or HUGGING_FACE_HUB_TOKEN of
+/// `environment`, then of `more` (a .env file's; an empty variable in the environment hides the one
+/// of its name there), then the content of the file HF_TOKEN_PATH, $HF_HOME/token,
+/// $XDG_CACHE_HOME/huggingface/token or ~/.cache/huggingface/token; empty when there is none. A
+/// token file that cannot serve is warned of and left out. Throws as checked_secret().
+Secret find_hub_token(const std::map<std::string, std::string>& environment,
+                      const std::map<std::string, std::string>& more = {});
+
 /// Whether the environment forbids to send a token that was not given explicitly.
 bool implicit_token_disabled(const std::map<std::string, std::string>& environment);
 
