@@ -4,10 +4,10 @@
 #include <signal.h>
 
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "cli/command.h"
+#include "drrik/base/file.h"
 #include "hub/fake_hub.h"
 #include "io/json.h"
 
@@ -22,22 +22,15 @@ using hub_test::Seen;
 constexpr const char* kToken = "hf_secretsecretsecret";
 constexpr const char* kModel = "models/org/tiny";
 
-std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
 class Hub : public CommandTest {
  protected:
   void SetUp() override {
     CommandTest::SetUp();
     for (const auto& entry : fs::directory_iterator(demo_model())) {
       const std::string name = entry.path().filename().string();
-      hub_.add(kModel, name, slurp(entry.path()), name.ends_with(".safetensors"));
+      hub_.add(kModel, name, read_file(entry.path()), name.ends_with(".safetensors"));
     }
-    weights_ = slurp(fs::path(demo_model()) / "model.safetensors");
+    weights_ = read_file(fs::path(demo_model()) / "model.safetensors");
   }
 
   std::vector<std::string> environment() const {
@@ -131,7 +124,7 @@ TEST_F(Hub, DownloadPrintsTheFolder) {
   const Result all = hub_run({"download", "org/tiny"});
   EXPECT_EQ(all.exit_code, 0) << all.err;
   EXPECT_EQ(all.out, snapshot().string() + "\n");
-  EXPECT_EQ(slurp(snapshot() / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(snapshot() / "model.safetensors"), weights_);
   const Result one = hub_run({"download", "org/tiny", "config.json"});
   EXPECT_EQ(one.out, (snapshot() / "config.json").string() + "\n");
   const Result json = hub_run({"download", "org/tiny", "--include", "*.json", "--json"});
@@ -140,7 +133,7 @@ TEST_F(Hub, DownloadPrintsTheFolder) {
   EXPECT_GE(parsed.at("files").size(), 2U);
   const Result local = hub_run({"download", "org/tiny", "--local-dir", path("copy")});
   EXPECT_EQ(local.exit_code, 0) << local.err;
-  EXPECT_EQ(slurp(path("copy/model.safetensors")), weights_);
+  EXPECT_EQ(read_file(path("copy/model.safetensors")), weights_);
 }
 
 TEST_F(Hub, ErrorsSayThatBothWereTried) {
@@ -178,7 +171,7 @@ TEST_F(Hub, AKilledDownloadIsResumed) {
   hub_.forget();
   const Result result = hub_run({"download", "org/tiny"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_EQ(slurp(snapshot() / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(snapshot() / "model.safetensors"), weights_);
   bool ranged = false;
   for (const Seen& one : hub_.seen()) {
     ranged = ranged || (one.storage && one.header("range") == "bytes=200000-");
@@ -196,7 +189,7 @@ TEST_F(Hub, CtrlCIsResumed) {
   EXPECT_NE(result.err.find("the same command goes on"), std::string::npos) << result.err;
   hub_.on_request(nullptr);
   EXPECT_EQ(hub_run({"download", "org/tiny"}).exit_code, 0);
-  EXPECT_EQ(slurp(blob()), weights_);
+  EXPECT_EQ(read_file(blob()), weights_);
 }
 
 TEST_F(Hub, TwoProcessesMakeOneCache) {
@@ -218,7 +211,7 @@ TEST_F(Hub, TwoProcessesMakeOneCache) {
     EXPECT_EQ(result.exit_code, 0) << result.err;
     EXPECT_EQ(result.out, snapshot().string() + "\n");
   }
-  EXPECT_EQ(slurp(snapshot() / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(snapshot() / "model.safetensors"), weights_);
   std::size_t at_storage = 0;
   for (const Seen& one : hub_.seen()) at_storage += one.storage ? 1U : 0U;
   EXPECT_EQ(at_storage, 1U) << "the others waited";

@@ -6,11 +6,10 @@
 
 #include <atomic>
 #include <filesystem>
-#include <fstream>
 #include <functional>
 #include <mutex>
-#include <sstream>
 
+#include "drrik/base/file.h"
 #include "drrik/base/log.h"
 #include "drrik/hub/client.h"
 #include "hub/fake_hub.h"
@@ -22,13 +21,6 @@ namespace fs = std::filesystem;
 inline constexpr const char* kToken = "hf_secretsecretsecret";
 inline constexpr const char* kModel = "models/org/tiny";
 inline const Repo kRepo{RepoType::kModel, "org/tiny", "main"};
-
-inline std::string slurp(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
 
 class Download : public testing::Test {
  protected:
@@ -99,8 +91,8 @@ class Download : public testing::Test {
   fs::path incomplete() const { return blob().string() + ".incomplete"; }
 
   void expect_whole() const {
-    EXPECT_EQ(slurp(snapshot() / "model.safetensors"), weights_);
-    EXPECT_EQ(slurp(blob()), weights_);
+    EXPECT_EQ(read_file(snapshot() / "model.safetensors"), weights_);
+    EXPECT_EQ(read_file(blob()), weights_);
     EXPECT_FALSE(fs::exists(incomplete()));
   }
 

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "drrik/base/interrupt.h"
@@ -26,9 +27,9 @@ TEST_F(Download, LaysTheCacheOutAsTheLibraryDoes) {
   EXPECT_EQ(folder, snapshot());
   expect_whole();
   EXPECT_EQ(fs::read_symlink(snapshot() / "model.safetensors"), "../../blobs/" + sha256(weights_));
-  EXPECT_EQ(slurp(repo_folder() / "refs/main"), FakeHub::commit(kModel));
-  EXPECT_TRUE(
-      slurp(cache_ / "CACHEDIR.TAG").starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
+  EXPECT_EQ(read_file(repo_folder() / "refs/main"), FakeHub::commit(kModel));
+  EXPECT_TRUE(read_file(cache_ / "CACHEDIR.TAG")
+                  .starts_with("Signature: 8a477f597d28d172789f06886806bc55\n"));
   EXPECT_TRUE(
       fs::exists(repo_folder() / ".no_exist" / FakeHub::commit(kModel) / "generation_config.json"));
   EXPECT_TRUE(fs::exists(cache_ / ".locks/models--org--tiny" / (sha256(weights_) + ".lock")));
@@ -52,16 +53,17 @@ TEST_F(Download, AsksOnceForWhatIsThere) {
 
 TEST_F(Download, FilesInFoldersAndRevisions) {
   const auto path = client().download_file(kRepo, "sub/notes.txt");
-  EXPECT_EQ(slurp(path), "some notes\n");
+  EXPECT_EQ(read_file(path), "some notes\n");
   EXPECT_EQ(fs::read_symlink(path).string().substr(0, 15), "../../../blobs/");
   hub_.add_branch(kModel, "refs/pr/1", "a b/ü#?.txt", "from a pull request");
   hub_.add_branch(kModel, "v1.0", "x", "tagged");
   EXPECT_EQ(
-      slurp(client().download_file({RepoType::kModel, "org/tiny", "refs/pr/1"}, "a b/ü#?.txt")),
+      read_file(client().download_file({RepoType::kModel, "org/tiny", "refs/pr/1"}, "a b/ü#?.txt")),
       "from a pull request");
   EXPECT_TRUE(fs::exists(repo_folder() / "refs/refs/pr/1"));
-  EXPECT_EQ(slurp(client().download_file({RepoType::kModel, "org/tiny", "v1.0"}, "x")), "tagged");
-  EXPECT_EQ(slurp(client().download_file(
+  EXPECT_EQ(read_file(client().download_file({RepoType::kModel, "org/tiny", "v1.0"}, "x")),
+            "tagged");
+  EXPECT_EQ(read_file(client().download_file(
                 {RepoType::kModel, "org/tiny", git_sha1(std::string(kModel) + "v1.0")}, "x")),
             "tagged");
 }
@@ -69,8 +71,8 @@ TEST_F(Download, FilesInFoldersAndRevisions) {
 TEST_F(Download, EmptyFile) {
   hub_.add(kModel, "empty.txt", "");
   hub_.add(kModel, "empty.bin", "", true);
-  EXPECT_EQ(slurp(client().download_file(kRepo, "empty.txt")), "");
-  EXPECT_EQ(slurp(client().download_file(kRepo, "empty.bin")), "");
+  EXPECT_EQ(read_file(client().download_file(kRepo, "empty.txt")), "");
+  EXPECT_EQ(read_file(client().download_file(kRepo, "empty.bin")), "");
 }
 
 TEST_F(Download, TokenGoesToTheHubAlone) {
@@ -364,7 +366,7 @@ TEST_F(Download, RenamedRepositoriesAreFollowedWithTheToken) {
   hub_.require_token(kModel, kToken);
   hub_.rename("models/old/name", kModel);
   const fs::path folder = client().download_model({RepoType::kModel, "old/name", "main"});
-  EXPECT_EQ(slurp(folder / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(folder / "model.safetensors"), weights_);
 }
 
 TEST_F(Download, AnswersThatAreNoHubs) {
@@ -472,7 +474,7 @@ TEST_F(Download, SizesThatAreNoneAreDoneWithout) {
       }
       return reply;
     });
-    EXPECT_EQ(slurp(client().download_file(kRepo, "model.safetensors")), weights_) << size;
+    EXPECT_EQ(read_file(client().download_file(kRepo, "model.safetensors")), weights_) << size;
   }
 }
 
@@ -483,7 +485,7 @@ TEST_F(Download, SmallFilesWithoutALengthAreCheckedToo) {
     reply.length = false;
     return reply;
   });
-  EXPECT_EQ(slurp(client().download_file(kRepo, "config.json")), "{\"model_type\": \"gpt2\"}");
+  EXPECT_EQ(read_file(client().download_file(kRepo, "config.json")), "{\"model_type\": \"gpt2\"}");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <fstream>
 #include <thread>
 
 #include "drrik/base/interrupt.h"
@@ -50,7 +51,7 @@ TEST_F(Snapshots, ShardsComeInParallelAndBounded) {
   four.workers = 4;
   const fs::path folder = HubClient(four).download_model({RepoType::kModel, "org/sharded", "main"});
   for (int i = 0; i < 12; ++i) {
-    EXPECT_EQ(slurp(folder / ("model-" + std::to_string(i) + ".safetensors")),
+    EXPECT_EQ(read_file(folder / ("model-" + std::to_string(i) + ".safetensors")),
               noise(20'000, static_cast<unsigned>(i) + 10));
   }
   EXPECT_FALSE(fs::exists(folder / "not-named.safetensors"));
@@ -118,7 +119,7 @@ TEST_F(Snapshots, OfflineUsesTheCacheAndAsksNobody) {
   hub_.forget();
   const HubClient cached(offline);
   EXPECT_EQ(cached.download_model(kRepo), snapshot());
-  EXPECT_EQ(slurp(cached.download_file(kRepo, "config.json")), "{\"model_type\": \"gpt2\"}");
+  EXPECT_EQ(read_file(cached.download_file(kRepo, "config.json")), "{\"model_type\": \"gpt2\"}");
   EXPECT_FALSE(cached.find_file(kRepo, "generation_config.json"));
   EXPECT_EQ(failure_of([&] { cached.download_file(kRepo, "sub/notes.txt"); }, "sub/notes.txt"),
             HubFailure::kOffline);
@@ -134,7 +135,8 @@ TEST_F(Snapshots, TheCacheServesWhenTheHubDoesNot) {
        {Reply{.status = 503}, Reply{.hang_up = true}, Reply{.status = 401}}) {
     hub_.on_request([&](const Seen&, const auto&) { return std::optional(trouble); });
     EXPECT_EQ(client().download_model(kRepo), snapshot());
-    EXPECT_EQ(slurp(client().download_file(kRepo, "config.json")), "{\"model_type\": \"gpt2\"}");
+    EXPECT_EQ(read_file(client().download_file(kRepo, "config.json")),
+              "{\"model_type\": \"gpt2\"}");
   }
   EXPECT_NE(log_.find("copy in the cache"), std::string::npos);
   HubOptions nowhere = options();
@@ -218,7 +220,7 @@ TEST_F(Snapshots, ForceFetchesAgain) {
   const std::string damaged(weights_.size(), 'x');
   std::ofstream(blob(), std::ios::binary) << damaged;
   client().download_snapshot(kRepo, {.files = {"model.safetensors"}});
-  EXPECT_EQ(slurp(blob()), damaged) << "what is there is trusted";
+  EXPECT_EQ(read_file(blob()), damaged) << "what is there is trusted";
   client().download_snapshot(kRepo, {.files = {"model.safetensors"}, .force = true});
   expect_whole();
 }
@@ -227,9 +229,10 @@ TEST_F(Snapshots, LocalFoldersHoldPlainFiles) {
   const fs::path local = cache_ / "local";
   const auto get = [&] { return client().download_snapshot(kRepo, {.local_dir = local}); };
   EXPECT_EQ(get().folder, local);
-  EXPECT_EQ(slurp(local / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(local / "model.safetensors"), weights_);
   EXPECT_FALSE(fs::is_symlink(local / "model.safetensors"));
-  std::istringstream notes(slurp(local / ".cache/huggingface/download/model.safetensors.metadata"));
+  std::istringstream notes(
+      read_file(local / ".cache/huggingface/download/model.safetensors.metadata"));
   std::string commit;
   std::string etag;
   notes >> commit >> etag;
@@ -241,13 +244,13 @@ TEST_F(Snapshots, LocalFoldersHoldPlainFiles) {
   EXPECT_EQ(hub_.count("HEAD", "/resolve/"), 0U);
   fs::remove(local / "model.safetensors");
   get();
-  EXPECT_EQ(slurp(local / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(local / "model.safetensors"), weights_);
   // Changed by hand, and later than what is noted: not trusted.
   std::ofstream(local / "sub/notes.txt") << "changed";
   fs::last_write_time(local / "sub/notes.txt",
                       fs::file_time_type::clock::now() + std::chrono::hours(1));
   get();
-  EXPECT_EQ(slurp(local / "sub/notes.txt"), "some notes\n");
+  EXPECT_EQ(read_file(local / "sub/notes.txt"), "some notes\n");
 }
 
 TEST_F(Snapshots, WithoutLinksSnapshotsHoldTheFiles) {
@@ -255,7 +258,7 @@ TEST_F(Snapshots, WithoutLinksSnapshotsHoldTheFiles) {
   plain.symlinks = false;
   HubClient(plain).download_model(kRepo);
   EXPECT_FALSE(fs::is_symlink(snapshot() / "model.safetensors"));
-  EXPECT_EQ(slurp(snapshot() / "model.safetensors"), weights_);
+  EXPECT_EQ(read_file(snapshot() / "model.safetensors"), weights_);
   EXPECT_FALSE(fs::exists(blob()));
   hub_.forget();
   HubClient(plain).download_model(kRepo);
@@ -354,7 +357,7 @@ TEST_F(Snapshots, CacheIsScannedDeletedAndVerified) {
   HubOptions offline = options();
   offline.offline = true;
   const Repo second{RepoType::kModel, "org/tiny", "v2"};
-  EXPECT_EQ(slurp(HubClient(offline).download_file(second, "config.json")),
+  EXPECT_EQ(read_file(HubClient(offline).download_file(second, "config.json")),
             "{\"model_type\": \"gpt2\"}")
       << "a blob that both name stays";
 

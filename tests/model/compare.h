@@ -87,6 +87,54 @@ inline std::vector<Hook> all_hooks(const Model& model) {
   return out;
 }
 
+/// What a reference calls the values at a hook.
+inline std::string key_of(const Hook& hook) { return str(hook.layer, ".", hook_name(hook.point)); }
+
+/// All logits of a reference's batch, within `tolerance` of theirs. Returns the reference's.
+inline Tensor expect_logits(const Model& model, const Reference& reference, double tolerance) {
+  ForwardOptions options;
+  options.logits = ForwardOptions::Logits::kAll;
+  const Tensor logits = model.forward(reference.batch, options);
+  Tensor want = reference.file.get("logits");
+  EXPECT_EQ(logits.shape(), want.shape());
+  EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), tolerance);
+  return want;
+}
+
+/// Every hook in one pass, in order, within `tolerance` of the reference.
+inline void expect_hooks_in_order(const Model& model, const Reference& reference,
+                                  double tolerance) {
+  ForwardOptions options;
+  options.hooks = all_hooks(model);
+  std::vector<Hook> seen;
+  options.on_hook = [&](const Hook& hook, MatView<float> got) {
+    seen.push_back(hook);
+    const Tensor want = reference.file.get(key_of(hook));
+    EXPECT_EQ(got.cols(), model.hook_width(hook.point));
+    EXPECT_LE(relative_error(flat(got), want.data<float>()), tolerance) << key_of(hook);
+  };
+  EXPECT_FALSE(model.forward(reference.batch, options).defined());
+  EXPECT_EQ(seen, options.hooks);
+}
+
+/// Every hook in a pass of its own, which takes other paths (fused ones, early stops) than all
+/// together.
+inline void expect_hooks_alone(const Model& model, const Reference& reference, double tolerance) {
+  for (const Hook& wanted : all_hooks(model)) {
+    ForwardOptions options;
+    options.hooks = {wanted};
+    int calls = 0;
+    options.on_hook = [&](const Hook& hook, MatView<float> got) {
+      ++calls;
+      EXPECT_EQ(hook, wanted);
+      const Tensor want = reference.file.get(key_of(hook));
+      EXPECT_LE(relative_error(flat(got), want.data<float>()), tolerance) << key_of(hook);
+    };
+    model.forward(reference.batch, options);
+    EXPECT_EQ(calls, 1) << key_of(wanted);
+  }
+}
+
 /// The kind and text of the Error that `f` throws; fails the test when it throws none.
 template <typename F>
 std::pair<ErrorKind, std::string> error_of(F&& f) {

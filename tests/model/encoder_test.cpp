@@ -12,8 +12,10 @@
 namespace drrik {
 namespace {
 
+using test::all_hooks;
 using test::error_of;
 using test::flat;
+using test::key_of;
 using test::relative_error;
 
 // As in reference_test.cpp: sums of at most 41 products err by some 2^-24 · √41 = 4e-7 relative to
@@ -42,61 +44,18 @@ class Encoder : public testing::TestWithParam<const char*> {
   }
 };
 
-std::vector<Hook> every_hook(const Model& model) {
-  std::vector<Hook> out;
-  for (std::int64_t layer = 0; layer < model.config().n_layers; ++layer) {
-    for (const HookPoint point : hook_points(model.config())) out.push_back({point, layer});
-  }
-  return out;
-}
-
-std::string key_of(const Hook& hook) { return str(hook.layer, ".", hook_name(hook.point)); }
-
 TEST_P(Encoder, GivesTheLogits) {
-  if (bare()) return;
-  const Model model = load();
-  const auto reference = reference_of(GetParam());
-  ForwardOptions options;
-  options.logits = ForwardOptions::Logits::kAll;
-  const Tensor logits = model.forward(reference.batch, options);
-  const Tensor want = reference.file.get("logits");
-  ASSERT_EQ(logits.shape(), want.shape());
-  EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), kTolerance);
+  if (!bare()) test::expect_logits(load(), reference_of(GetParam()), kTolerance);
 }
 
 TEST_P(Encoder, GivesEveryHookInOrder) {
   const Model model = load();
-  const auto reference = reference_of(GetParam());
-  ForwardOptions options;
-  options.hooks = every_hook(model);
-  EXPECT_EQ(options.hooks.size(), static_cast<std::size_t>(7 * model.config().n_layers));
-  std::vector<Hook> seen;
-  options.on_hook = [&](const Hook& hook, MatView<float> got) {
-    seen.push_back(hook);
-    const Tensor want = reference.file.get(key_of(hook));
-    EXPECT_EQ(got.cols(), model.hook_width(hook.point));
-    EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
-  };
-  model.forward(reference.batch, options);
-  EXPECT_EQ(seen, options.hooks);
+  EXPECT_EQ(all_hooks(model).size(), static_cast<std::size_t>(7 * model.config().n_layers));
+  test::expect_hooks_in_order(model, reference_of(GetParam()), kTolerance);
 }
 
-// Each alone takes other paths (fused ones, early stops) than all together.
 TEST_P(Encoder, GivesEveryHookAlone) {
-  const Model model = load();
-  const auto reference = reference_of(GetParam());
-  for (const Hook& wanted : every_hook(model)) {
-    ForwardOptions options;
-    options.hooks = {wanted};
-    int calls = 0;
-    options.on_hook = [&](const Hook& hook, MatView<float> got) {
-      ++calls;
-      const Tensor want = reference.file.get(key_of(hook));
-      EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
-    };
-    model.forward(reference.batch, options);
-    EXPECT_EQ(calls, 1) << key_of(wanted);
-  }
+  test::expect_hooks_alone(load(), reference_of(GetParam()), kTolerance);
 }
 
 // bfloat16 rounds each factor of a product by at most 2^-9 of itself, so a product's relative error
@@ -109,7 +68,7 @@ TEST_P(Encoder, StaysCloseInBfloat16) {
   const Model model = load(Compute::kBF16);
   const auto reference = reference_of(GetParam());
   ForwardOptions options;
-  options.hooks = every_hook(model);
+  options.hooks = all_hooks(model);
   double largest = 0.0;
   options.on_hook = [&](const Hook& hook, MatView<float> got) {
     const Tensor want = reference.file.get(key_of(hook));
@@ -159,7 +118,7 @@ TEST(Encoders, AreWithinTheBoundOfTheTable) {
     Worst& worst = families[model.config().family];
     ++worst.models;
     ForwardOptions options;
-    options.hooks = every_hook(model);
+    options.hooks = all_hooks(model);
     options.on_hook = [&](const Hook& hook, MatView<float> got) {
       const Tensor want = reference.file.get(key_of(hook));
       worst.hooks = std::max(worst.hooks, relative_error(flat(got), want.data<float>()));

@@ -10,6 +10,7 @@ namespace {
 using test::all_hooks;
 using test::data_folder;
 using test::flat;
+using test::key_of;
 using test::load_reference;
 using test::relative_error;
 
@@ -19,18 +20,12 @@ constexpr double kTolerance = 1e-5;
 
 class ReferenceModel : public testing::TestWithParam<std::string> {};
 
-std::string key_of(const Hook& hook) { return str(hook.layer, ".", hook_name(hook.point)); }
-
 TEST_P(ReferenceModel, GivesTheLogits) {
   const Model model = Model::load(data_folder(GetParam()));
   const auto reference = load_reference(GetParam());
-  ForwardOptions options;
-  options.logits = ForwardOptions::Logits::kAll;
-  const Tensor logits = model.forward(reference.batch, options);
-  const Tensor want = reference.file.get("logits");
-  ASSERT_EQ(logits.shape(), want.shape());
-  EXPECT_LE(relative_error(logits.data<float>(), want.data<float>()), kTolerance);
+  const Tensor want = test::expect_logits(model, reference, kTolerance);
 
+  ForwardOptions options;
   options.logits = ForwardOptions::Logits::kLast;
   const Tensor last = model.forward(reference.batch, options);
   ASSERT_EQ(last.dim(0), reference.batch.sequences());
@@ -41,38 +36,13 @@ TEST_P(ReferenceModel, GivesTheLogits) {
 }
 
 TEST_P(ReferenceModel, GivesEveryHookInOrder) {
-  const Model model = Model::load(data_folder(GetParam()));
-  const auto reference = load_reference(GetParam());
-  ForwardOptions options;
-  options.hooks = all_hooks(model);
-  std::vector<Hook> seen;
-  options.on_hook = [&](const Hook& hook, MatView<float> got) {
-    seen.push_back(hook);
-    const Tensor want = reference.file.get(key_of(hook));
-    EXPECT_EQ(got.cols(), model.hook_width(hook.point));
-    EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
-  };
-  EXPECT_FALSE(model.forward(reference.batch, options).defined());
-  EXPECT_EQ(seen, options.hooks);
+  test::expect_hooks_in_order(Model::load(data_folder(GetParam())), load_reference(GetParam()),
+                              kTolerance);
 }
 
-// Each alone takes other paths (fused ones, early stops) than all together.
 TEST_P(ReferenceModel, GivesEveryHookAlone) {
-  const Model model = Model::load(data_folder(GetParam()));
-  const auto reference = load_reference(GetParam());
-  for (const Hook& wanted : all_hooks(model)) {
-    ForwardOptions options;
-    options.hooks = {wanted};
-    int calls = 0;
-    options.on_hook = [&](const Hook& hook, MatView<float> got) {
-      ++calls;
-      EXPECT_EQ(hook, wanted);
-      const Tensor want = reference.file.get(key_of(hook));
-      EXPECT_LE(relative_error(flat(got), want.data<float>()), kTolerance) << key_of(hook);
-    };
-    model.forward(reference.batch, options);
-    EXPECT_EQ(calls, 1) << key_of(wanted);
-  }
+  test::expect_hooks_alone(Model::load(data_folder(GetParam())), load_reference(GetParam()),
+                           kTolerance);
 }
 
 // Several blocks of queries and of keys, windows that leave whole blocks out, lengths beyond what
