@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 
 #include "bench_load.h"
@@ -11,10 +12,12 @@
 #include "drrik/base/rng.h"
 #include "drrik/base/system.h"
 #include "drrik/base/threads.h"
+#include "drrik/data/source.h"
 #include "drrik/model/generate.h"
 #include "drrik/model/random_model.h"
 #include "drrik/ops/cpu.h"
 #include "drrik/ops/gemm.h"
+#include "drrik/text/tokenizer.h"
 #include "drrik/train/bench.h"
 #include "model_flags.h"
 
@@ -38,6 +41,9 @@ struct Flags {
   std::int64_t d = 512;
   std::int64_t hidden = 4096;
   std::vector<std::int64_t> batch = {256, 4096};
+  std::string tokenizer;
+  std::string dataset;
+  std::string text_column;
   std::int64_t size = 1000;
   int rounds = 3;
 };
@@ -172,6 +178,53 @@ void bench_load(const Flags& flags, Results& results) {
   }
 }
 
+// From a dataset's rows to tokens: reading alone, tokenising alone, and one after the other.
+void bench_tokenize(const Flags& flags, Results& results) {
+  if (flags.tokenizer.empty() || flags.dataset.empty()) {
+    throw_usage("bench tokenize: wants --tokenizer (a folder or tokenizer.json) and --dataset");
+  }
+  const Tokenizer tokenizer = std::filesystem::is_directory(flags.tokenizer)
+                                  ? Tokenizer::from_folder(flags.tokenizer)
+                                  : Tokenizer::from_file(flags.tokenizer);
+  DatasetOptions dataset;
+  dataset.path = flags.dataset;
+  dataset.text_column = flags.text_column;
+  constexpr std::size_t kBatchBytes = std::size_t{4} << 20;
+  double bytes = 0;
+  double encoding = 0;
+  const auto pass = [&](bool encode) {
+    bytes = encoding = 0;
+    const auto source = open_dataset(dataset);
+    std::vector<std::string> texts;
+    std::size_t held = 0;
+    const auto flush = [&] {
+      const std::vector<std::string_view> views(texts.begin(), texts.end());
+      const double start = monotonic_seconds();
+      if (encode) tokenizer.encode_batch(views, {.add_special_tokens = false});
+      encoding += monotonic_seconds() - start;
+      texts.clear();
+      held = 0;
+    };
+    while (auto sample = source->next()) {
+      held += sample->text.size();
+      bytes += static_cast<double>(sample->text.size());
+      texts.push_back(std::move(sample->text));
+      if (held >= kBatchBytes) flush();
+    }
+    flush();
+  };
+  const double reading = best_time(flags.seconds, [&] { pass(false); });
+  double alone = 1e300;
+  const double both = best_time(flags.seconds, [&] {
+    pass(true);
+    alone = std::min(alone, encoding);
+  });
+  results.push_back({"rows of the dataset", bytes / reading / 1e6, "MB/s", 0, ""});
+  results.push_back({"tokens of texts in memory", bytes / alone / 1e6, "MB/s", 0, ""});
+  results.push_back({"from the dataset to tokens", bytes / both / 1e6, "MB/s",
+                     bytes / (reading + alone) / 1e6, "reading and tokenising"});
+}
+
 void run(const Globals& globals, const Flags& flags) {
   struct Bench {
     const char* name;
@@ -183,7 +236,8 @@ void run(const Globals& globals, const Flags& flags) {
                                      {"generate", bench_generate},
                                      {"train", bench_train},
                                      // Writes a gigabyte.
-                                     {"load", bench_load, false}};
+                                     {"load", bench_load, false},
+                                     {"tokenize", bench_tokenize, false}};
   std::vector<std::string> names;
   for (const Bench& bench : kTable) names.emplace_back(bench.name);
   for (const std::string& what : flags.what) {
@@ -224,11 +278,12 @@ Command bench_command() {
   return {"bench", "Measure products, extraction, generation and training on this machine",
           "  drrik bench\n"
           "  drrik bench extract --dtype bfloat16\n"
-          "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n",
+          "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n"
+          "  drrik bench tokenize --tokenizer assets/demo/model --dataset assets/demo/text.jsonl\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
             app.add_option("what", flags->what,
-                           "gemm, extract, generate, train (default: these), load");
+                           "gemm, extract, generate, train (default: these), load, tokenize");
             app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
             app.add_option("--seconds", flags->seconds, "Time for each measurement")
                 ->capture_default_str()
@@ -249,6 +304,10 @@ Command bench_command() {
             app.add_option("--rounds", flags->rounds, "load: of which the fastest counts")
                 ->capture_default_str()
                 ->check(CLI::Range(1, 100));
+            app.add_option("--tokenizer", flags->tokenizer,
+                           "tokenize: a model folder or a tokenizer.json");
+            app.add_option("--dataset", flags->dataset, "tokenize: a file, folder or glob");
+            app.add_option("--text-column", flags->text_column, "tokenize: its column of texts");
             return [&globals, flags] { run(globals, *flags); };
           }};
 }
