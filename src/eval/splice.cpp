@@ -61,11 +61,7 @@ double kl_sum(const Tensor& log_p, const Tensor& log_q, std::int64_t positions) 
 }
 
 HookFunction reconstruct(const Sae& sae) {
-  return [&sae](const Hook&, MatView<float> rows) {
-    SparseRows features;
-    sae.encode(rows, features);
-    sae.decode(features, rows);
-  };
+  return [&sae](const Hook&, MatView<float> rows) { sae.reconstruct(rows, rows); };
 }
 
 HookFunction replace_with(const std::vector<float>& value) {

@@ -2,6 +2,7 @@
 // A trained sparse autoencoder as its users see it: encode, decode, directions.
 //
 // Notation: n rows, d = d_in (activation_dim), h = d_sae (hidden_dim), f features [n, h].
+// Reconstructions are d_out wide, which is d_in for all but transcoders.
 
 #include <cstdint>
 #include <memory>
@@ -18,7 +19,7 @@ namespace drrik {
 struct SparseRows {
   std::vector<std::int64_t> row_start;  ///< [n + 1]
   std::vector<std::int32_t> latent;     ///< [nnz]
-  std::vector<float> value;             ///< [nnz], > 0
+  std::vector<float> value;  ///< [nnz], not 0 (below 0 only where the architecture allows it)
 };
 
 class Sae {
@@ -28,14 +29,20 @@ class Sae {
   virtual std::string architecture() const = 0;
   virtual std::int64_t d_in() const = 0;
   virtual std::int64_t d_sae() const = 0;
+  /// Width of what is reconstructed: d_in, but for a transcoder.
+  virtual std::int64_t d_out() const { return d_in(); }
   /// f = encode(x): x [n, d] -> out [n, h]. Throws Error(data) when widths differ.
   virtual void encode(MatView<const float> x, MatView<float> out) const = 0;
   /// The same as compressed rows; never stores the [n, h] matrix for all rows at once.
   virtual void encode(MatView<const float> x, SparseRows& out) const = 0;
-  /// x̂ = decode(f): f [n, h] -> out [n, d].
+  /// x̂ = decode(f): f [n, h] -> out [n, d_out].
   virtual void decode(MatView<const float> f, MatView<float> out) const = 0;
   virtual void decode(const SparseRows& f, MatView<float> out) const = 0;
-  /// Decoder direction of a latent, [d]. Throws Error(usage) when latent is outside [0, h).
+  /// x̂ from x at once: what decode(encode(x)) gives, and whatever a row's own input adds to it (a
+  /// skip connection, the scale that was taken from the row before). x [n, d_in] -> out [n, d_out],
+  /// which may be x itself where the widths are equal.
+  virtual void reconstruct(MatView<const float> x, MatView<float> out) const;
+  /// Decoder direction of a latent, [d_out]. Throws Error(usage) when latent is outside [0, h).
   virtual std::vector<float> decoder_direction(std::int64_t latent) const = 0;
 };
 
