@@ -23,7 +23,8 @@ struct ActiveEntries {
   // By latent: latent j owns [start[j], start[j + 1]), rows ascending.
   std::vector<std::int64_t> start;  ///< [h + 1]
   std::vector<std::int32_t> row;    ///< [>= count]
-  std::vector<float> value;         ///< [>= count], f > 0
+  std::vector<float> pre;           ///< [>= count], h; made by SaeSelector only
+  std::vector<float> value;         ///< [>= count], f
   std::vector<float> grad;          ///< [>= count], dL/df, made by sae_decode_active
   // By row: row r owns [row_start[r], row_start[r + 1]), latents ascending.
   std::vector<std::int64_t> row_start;  ///< [B + 1]
