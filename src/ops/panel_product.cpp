@@ -148,15 +148,15 @@ HWY_INLINE void rows_run(MatView<const float> x, const T* panel, detail::SumsIn 
   }
 }
 
-void PanelTask(MatView<const float> x, const Weight::Impl& w, std::int64_t p, std::int64_t k,
-               detail::SumsIn from, detail::SumsOut to) {
-  switch (w.dtype) {
+void PanelTask(MatView<const float> x, const std::byte* panel, DType dtype, detail::SumsIn from,
+               detail::SumsOut to) {
+  switch (dtype) {
     case DType::kBF16:
-      return rows_run(x, w.panel<BF16>(p) + k * kPanel, from, to);
+      return rows_run(x, reinterpret_cast<const BF16*>(panel), from, to);
     case DType::kF16:
-      return rows_run(x, w.panel<F16>(p) + k * kPanel, from, to);
+      return rows_run(x, reinterpret_cast<const F16*>(panel), from, to);
     default:
-      return rows_run(x, w.panel<float>(p) + k * kPanel, from, to);
+      return rows_run(x, reinterpret_cast<const float*>(panel), from, to);
   }
 }
 
@@ -180,12 +180,15 @@ bool kernels_use_avx512() { return HWY_DYNAMIC_DISPATCH(HasAvx512)(); }
 
 namespace {
 
-// One piece of a panel's products, dispatched.
-struct Piece {
-  const Weight::Impl& w;
-  void operator()(MatView<const float> rows, std::int64_t p, std::int64_t k, SumsIn from,
-                  SumsOut to) const {
-    HWY_DYNAMIC_DISPATCH(PanelTask)(rows, w, p, k, from, to);
+// A panel's products, dispatched.
+struct Run {
+  static void piece(MatView<const float> rows, const std::byte* panel, DType dtype, SumsIn from,
+                    SumsOut to) {
+    HWY_DYNAMIC_DISPATCH(PanelTask)(rows, panel, dtype, from, to);
+  }
+  static void rows(MatView<const float> x, const RowsInPlace& w, DType dtype, SumsIn from,
+                   SumsOut to) {
+    row_product(x, w, dtype, from, to);
   }
 };
 
@@ -193,12 +196,12 @@ struct Piece {
 
 void panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
                    bool accumulate, MatView<float> y) {
-  run_panels(x, w, bias, accumulate, y, Piece{w});
+  run_panels(x, w, bias, accumulate, y, Run());
 }
 
 void gated_panel_product(MatView<const float> x, const Weight::Impl& w, const float* bias,
                          Activation activation, MatView<float> out) {
-  run_gated_panels(x, w, bias, activation, out, Piece{w});
+  run_gated_panels(x, w, bias, activation, out, Run());
 }
 
 }  // namespace drrik::detail

@@ -91,16 +91,19 @@ bool has_bf16_dot() {
 
 namespace {
 
-struct Piece {
-  const Weight::Impl& w;
-  void operator()(MatView<const BF16> rows, std::int64_t p, std::int64_t k, SumsIn from,
-                  SumsOut to) const {
-    const BF16* panel = w.panel<BF16>(p) + k * kPanel;
+struct Run {
+  static void piece(MatView<const BF16> rows, const std::byte* data, DType /*dtype*/, SumsIn from,
+                    SumsOut to) {
+    const auto* panel = reinterpret_cast<const BF16*>(data);
     for (std::int64_t r = 0; r < rows.rows(); r += kTileRows) {
       any_tile(std::min<std::int64_t>(kTileRows, rows.rows() - r), rows.row_ptr(r), rows.stride(),
                panel, rows.cols(), {from.data + r * from.stride, from.stride},
                {to.data + r * to.stride, to.stride});
     }
+  }
+  static void rows(MatView<const BF16> x, const RowsInPlace& w, DType /*dtype*/, SumsIn from,
+                   SumsOut to) {
+    row_product_bf16(x, w, from, to);
   }
 };
 
@@ -108,12 +111,12 @@ struct Piece {
 
 void panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
                         bool accumulate, MatView<float> y) {
-  run_panels(x, w, bias, accumulate, y, Piece{w});
+  run_panels(x, w, bias, accumulate, y, Run());
 }
 
 void gated_panel_product_bf16(MatView<const BF16> x, const Weight::Impl& w, const float* bias,
                               Activation activation, MatView<BF16> out) {
-  run_gated_panels(x, w, bias, activation, out, Piece{w});
+  run_gated_panels(x, w, bias, activation, out, Run());
 }
 
 #else

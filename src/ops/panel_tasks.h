@@ -3,10 +3,13 @@
 // panel, whose columns end before the panel does.
 
 #include <algorithm>
+#include <optional>
 
 #include "drrik/base/threads.h"
 #include "ops/gate_rows.h"
+#include "ops/panel_fill.h"
 #include "ops/panel_product.h"
+#include "ops/row_product.h"
 
 namespace drrik::detail {
 
@@ -35,23 +38,78 @@ inline std::byte* task_memory(std::size_t bytes) {
 struct Cut {
   std::int64_t block = 0;  ///< Rows of a block.
   std::int64_t blocks = 0;
-  std::int64_t depth = 0;   ///< Inputs of a panel taken at a time.
   std::int64_t stride = 0;  ///< Of copied rows; 0: x is used in place.
 };
 
 template <typename X>
 Cut cut_product(MatView<const X> x) {
-  constexpr std::int64_t kDepthBytes = 256 << 10;  // Of a panel.
   constexpr auto kSize = static_cast<std::int64_t>(sizeof(X));
   Cut cut;
   cut.block = block_rows(x.rows(), x.cols() * kSize);
   cut.blocks = (x.rows() + cut.block - 1) / cut.block;
-  cut.depth = kDepthBytes / (kPanel * kSize);
   // Rows a power of two apart fall on the same few lines of a cache.
   const bool copy = x.rows() > 12 && x.stride() * kSize % 2048 == 0;
   cut.stride = copy ? round_up(x.cols(), 64) + 32 : 0;
   return cut;
 }
+
+/// The panels of a weight for one product: read where they are packed, or made as they go by, or
+/// for few rows of x not made at all.
+class Panels {
+ public:
+  Panels(const Weight::Impl& w, std::int64_t rows, std::int64_t passes)
+      : w_(w), form_(w.form_for(passes)), few_(rows <= kRowsAtOnce) {
+    // Kept float16 is widened on the way.
+    dtype_ = !form_.packed && w.dtype == DType::kF16 ? DType::kF32 : w.dtype;
+    const auto size = static_cast<std::int64_t>(dtype_size(dtype_));
+    constexpr std::int64_t kDepthBytes = 256 << 10;
+    depth_ = form_.packed ? kDepthBytes / (kPanel * size) : kPieceWords * 4 / size;
+  }
+
+  /// The rows behind panel p, where they can be multiplied as they lie.
+  std::optional<RowsInPlace> in_place(std::int64_t p) const {
+    if (!few_ || form_.packed) return std::nullopt;
+    const StoredRows& rows = form_.kept->rows;
+    const std::size_t position = rows.run_of(p * kPanel);
+    const StoredRows::Run& run = rows.runs[position];
+    if (rows.layout != WeightLayout::kOutIn || run.dtype != dtype_ ||
+        rows.end_of(position) < (p + 1) * kPanel) {
+      return std::nullopt;
+    }
+    return RowsInPlace{run.at(p * kPanel, 0), run.row_step, rows.in};
+  }
+
+  /// Of the elements of pieces.
+  DType dtype() const { return dtype_; }
+  /// Inputs that a piece holds at most.
+  std::int64_t depth() const { return depth_; }
+  /// Bytes of memory that piece() wants, aligned to 64.
+  std::size_t memory() const { return form_.packed ? 0 : kPieceBytes; }
+
+  /// Inputs [k, k + count) of panel p, count <= depth(). In bfloat16, count may be one more than
+  /// there are.
+  const std::byte* piece(std::int64_t p, std::int64_t k, std::int64_t count,
+                         std::byte* memory) const {
+    if (form_.packed) {
+      return form_.packed->data() +
+             static_cast<std::size_t>((p * w_.in_padded + k) * kPanel) * dtype_size(dtype_);
+    }
+    const StoredRows& rows = form_.kept->rows;
+    if (dtype_ == DType::kBF16) {
+      fill_panel(rows, p, k, count, reinterpret_cast<BF16*>(memory));
+    } else {
+      fill_panel(rows, p, k, count, reinterpret_cast<float*>(memory));
+    }
+    return memory;
+  }
+
+ private:
+  const Weight::Impl& w_;
+  WeightForm form_;
+  bool few_;
+  DType dtype_ = DType::kF32;
+  std::int64_t depth_ = 0;
+};
 
 /// The rows of the block that this thread works on, copied where the cut says so.
 template <typename X>
@@ -82,14 +140,20 @@ class BlockRows {
 
 /// One panel's products for some rows of x, its inputs taken in pieces. The sums start at `from`
 /// (which may be `to`, or may be `between`), rest in `between` [rows][64] and end in `to`.
-/// run(rows of x, panel, first input, from, to) does one piece.
+/// run.piece(rows of x, the panel's piece and its type, from, to) does one piece, run.rows() the
+/// whole panel from the rows behind it.
 template <typename X, typename F>
-void panel_pieces(MatView<const X> rows, std::int64_t panel, std::int64_t depth, SumsIn from,
-                  float* between, SumsOut to, const F& run) {
-  for (std::int64_t k = 0; k < rows.cols(); k += depth) {
-    const std::int64_t count = std::min(depth, rows.cols() - k);
+void panel_pieces(MatView<const X> rows, const Panels& panels, std::int64_t p,
+                  std::byte* piece_memory, SumsIn from, float* between, SumsOut to, const F& run) {
+  if (const std::optional<RowsInPlace> w = panels.in_place(p)) {
+    run.rows(rows, *w, panels.dtype(), from, to);
+    return;
+  }
+  for (std::int64_t k = 0; k < rows.cols(); k += panels.depth()) {
+    const std::int64_t count = std::min(panels.depth(), rows.cols() - k);
     const bool last = k + count == rows.cols();
-    run(rows.cols_range(k, count), panel, k, from, last ? to : SumsOut{between, kPanel});
+    run.piece(rows.cols_range(k, count), panels.piece(p, k, count, piece_memory), panels.dtype(),
+              from, last ? to : SumsOut{between, kPanel});
     from = {between, kPanel};
   }
 }
@@ -104,12 +168,14 @@ template <typename X, typename F>
 void run_panels(MatView<const X> x, const Weight::Impl& w, const float* bias, bool accumulate,
                 MatView<float> y, const F& run) {
   const Cut cut = cut_product(x);
+  const Panels panels(w, x.rows(), cut.blocks);
   const std::int64_t sums_size = cut.block * kPanel;
   const std::int64_t grain = task_grain(std::min(cut.block, x.rows()) * w.panel_elements());
   parallel_for(cut.blocks * w.panels, grain, [&](std::int64_t begin, std::int64_t end) {
-    std::byte* memory = task_memory(static_cast<std::size_t>(sums_size) * sizeof(float) +
-                                    static_cast<std::size_t>(cut.block * cut.stride) * sizeof(X));
-    auto* sums = reinterpret_cast<float*>(memory);
+    std::byte* piece =
+        task_memory(panels.memory() + static_cast<std::size_t>(sums_size) * sizeof(float) +
+                    static_cast<std::size_t>(cut.block * cut.stride) * sizeof(X));
+    auto* sums = reinterpret_cast<float*>(piece + panels.memory());
     BlockRows<X> block_rows_of(x, cut, reinterpret_cast<X*>(sums + sums_size));
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t block = task / w.panels;
@@ -136,7 +202,7 @@ void run_panels(MatView<const X> x, const Weight::Impl& w, const float* bias, bo
       // The last panel may be wider than what is left of y.
       const SumsOut to =
           width == kPanel ? SumsOut{out.data(), out.stride()} : SumsOut{sums, kPanel};
-      panel_pieces(rows, p, cut.depth, from, sums, to, run);
+      panel_pieces(rows, panels, p, piece, from, sums, to, run);
       if (width < kPanel) {
         for (std::int64_t r = 0; r < n; ++r) std::copy_n(sums + r * kPanel, width, out.row_ptr(r));
       }
@@ -150,14 +216,16 @@ template <typename X, typename F>
 void run_gated_panels(MatView<const X> x, const Weight::Impl& w, const float* bias,
                       Activation activation, MatView<X> out, const F& run) {
   const Cut cut = cut_product(x);
+  const Panels panels(w, x.rows(), cut.blocks);
   const std::int64_t pairs = w.panels / 2;
   const std::int64_t sums_size = cut.block * kPanel;
   const std::int64_t grain = task_grain(2 * std::min(cut.block, x.rows()) * w.panel_elements());
   parallel_for(cut.blocks * pairs, grain, [&](std::int64_t begin, std::int64_t end) {
-    std::byte* memory = task_memory(2 * static_cast<std::size_t>(sums_size) * sizeof(float) +
-                                    static_cast<std::size_t>(cut.block * cut.stride) * sizeof(X));
-    float* sums[2] = {reinterpret_cast<float*>(memory),
-                      reinterpret_cast<float*>(memory) + sums_size};
+    std::byte* piece =
+        task_memory(panels.memory() + 2 * static_cast<std::size_t>(sums_size) * sizeof(float) +
+                    static_cast<std::size_t>(cut.block * cut.stride) * sizeof(X));
+    auto* first_sums = reinterpret_cast<float*>(piece + panels.memory());
+    float* sums[2] = {first_sums, first_sums + sums_size};
     BlockRows<X> block_rows_of(x, cut, reinterpret_cast<X*>(sums[1] + sums_size));
     for (std::int64_t task = begin; task < end; ++task) {
       const std::int64_t block = task / pairs;
@@ -167,7 +235,7 @@ void run_gated_panels(MatView<const X> x, const Weight::Impl& w, const float* bi
         const std::int64_t p = task % pairs + half * pairs;
         alignas(64) float start[kPanel] = {};
         if (bias != nullptr) std::copy_n(bias + p * kPanel, kPanel, start);
-        panel_pieces(rows, p, cut.depth, {start, 0}, sums[half], {sums[half], kPanel}, run);
+        panel_pieces(rows, panels, p, piece, {start, 0}, sums[half], {sums[half], kPanel}, run);
       }
       gate_rows(activation, {sums[0], n, kPanel}, {sums[1], n, kPanel},
                 out.rows_range(block * cut.block, n).cols_range(task % pairs * kPanel, kPanel));

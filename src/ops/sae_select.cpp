@@ -458,15 +458,14 @@ void SaeSelector::keep_best() {
   }
 }
 
-void SaeSelector::finish(bool by_row) {
+void SaeSelector::finish() {
   ActiveEntries& entries = *entries_;
   if (done_ != entries.latents) {
     throw_data("sae: ", done_, " of ", entries.latents, " latents were added");
   }
   if (selection_->kind != SaeSelection::Kind::kThreshold) keep_best();
-  if (by_row) group();
+  group();
   grow(entries.value, entries.count);
-  grow(entries.grad, entries.count);
 }
 
 }  // namespace drrik

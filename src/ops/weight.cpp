@@ -1,189 +1,226 @@
 #include "ops/weight.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <cstring>
 
 #include "drrik/base/checked.h"
 #include "drrik/base/threads.h"
+#include "drrik/ops/convert.h"
+#include "ops/panel_fill.h"
 
 namespace drrik {
+namespace detail {
+
+std::size_t StoredRows::run_of(std::int64_t row) const {
+  if (runs.size() == 1) return 0;
+  const auto behind = std::upper_bound(
+      runs.begin(), runs.end(), row, [](std::int64_t r, const Run& run) { return r < run.begin; });
+  return static_cast<std::size_t>(behind - runs.begin()) - 1;
+}
+
+KeptRows::~KeptRows() {
+  for (const Tensor& part : parts) part.drop_pages();
+}
+
 namespace {
 
-// One tensor of a stack with what is needed to read an element of it as [out, in].
-struct Source {
-  const Tensor* tensor = nullptr;
-  WeightLayout layout = WeightLayout::kOutIn;
-  std::int64_t out = 0;
-  std::int64_t in = 0;
-};
+// As soon as making panels from kept rows has cost what packing costs, it is packed. Measured with
+// 300 MB of weights: one product that goes over them once loses 1/15 to 1/25 of the time of packing
+// to what packed panels would have given, be it with 1 row or 64; one that also converts, a third
+// to a tenth.
+constexpr std::int64_t kPassesThatPay = 18;
+constexpr std::int64_t kConvertingPass = 3;
 
-Source source_of(const Tensor& tensor, WeightLayout layout) {
+bool out_in(WeightLayout layout) { return layout == WeightLayout::kOutIn; }
+
+// One more tensor below the others, or the rows `order` of it.
+void add_rows(const Tensor& tensor, WeightLayout layout, std::span<const std::int64_t> order,
+              bool ordered, StoredRows& to) {
   if (tensor.rank() != 2) {
     throw_data("weight of shape ", shape_string(tensor.shape()), ", wanted a matrix");
   }
-  if (tensor.dtype() != DType::kF32 && tensor.dtype() != DType::kBF16 &&
-      tensor.dtype() != DType::kF16) {
-    throw_data("weight of ", dtype_name(tensor.dtype()), ", wanted float32, bfloat16 or float16");
+  const DType dtype = tensor.dtype();
+  if (dtype != DType::kF32 && dtype != DType::kBF16 && dtype != DType::kF16) {
+    throw_data("weight of ", dtype_name(dtype), ", wanted float32, bfloat16 or float16");
   }
-  const bool out_in = layout == WeightLayout::kOutIn;
-  return {&tensor, layout, tensor.dim(out_in ? 0 : 1), tensor.dim(out_in ? 1 : 0)};
-}
-
-DType stored_dtype_of(std::span<const Tensor* const> parts, Compute compute) {
-  if (compute == Compute::kBF16) return DType::kBF16;
-  // A 16-bit type is kept when every part has it: widening is exact, and it is half the bytes.
-  const DType first = parts.front()->dtype();
-  for (const Tensor* part : parts) {
-    if (part->dtype() != first) return DType::kF32;
+  const std::int64_t rows = tensor.dim(out_in(layout) ? 0 : 1);
+  const std::int64_t in = tensor.dim(out_in(layout) ? 1 : 0);
+  if (!to.runs.empty() && in != to.in) {
+    throw_data("weights of ", to.in, " and ", in, " inputs cannot be stacked (shape ",
+               shape_string(tensor.shape()), ")");
   }
-  return first;
-}
-
-// Elements [k0, k0 + count) of row `row` of the source as floats.
-void read_row(const Source& s, std::int64_t row, std::int64_t k0, std::int64_t count, float* out) {
-  const std::size_t size = dtype_size(s.tensor->dtype());
-  const std::byte* from = s.tensor->raw() + static_cast<std::size_t>(row * s.in + k0) * size;
-  convert_to_float(from, s.tensor->dtype(), count, out);
-}
-
-// Inputs [k0, k0 + count) of outputs rows[0..n) as block[k][j], zero where there is no row.
-constexpr std::int64_t kDepth = 32;
-using Block = float[kDepth][kPanel];
-
-void read_block(const Source& s, const std::int64_t* rows, std::int64_t n, std::int64_t k0,
-                std::int64_t count, std::int64_t column, Block& block) {
-  if (s.layout == WeightLayout::kOutIn) {
-    float line[kDepth];
-    for (std::int64_t j = 0; j < n; ++j) {
-      read_row(s, rows[j], k0, count, line);
-      for (std::int64_t k = 0; k < count; ++k) block[k][column + j] = line[k];
-    }
+  to.in = in;
+  to.layout = layout;
+  const auto size = static_cast<std::int64_t>(dtype_size(dtype));
+  StoredRows::Run run;
+  run.row_step = out_in(layout) ? in * size : size;
+  run.in_step = out_in(layout) ? size : rows * size;
+  run.dtype = dtype;
+  const auto add = [&](std::int64_t row, std::int64_t count) {
+    run.begin = to.out;
+    run.data = tensor.raw() + row * run.row_step;
+    to.runs.push_back(run);
+    to.out += count;
+  };
+  if (!ordered) {
+    add(0, rows);
     return;
   }
-  const std::size_t size = dtype_size(s.tensor->dtype());
-  for (std::int64_t k = 0; k < count; ++k) {
-    const std::byte* row = s.tensor->raw() + static_cast<std::size_t>((k0 + k) * s.out) * size;
-    // Runs of consecutive outputs in one conversion.
-    for (std::int64_t j = 0; j < n;) {
-      std::int64_t run = 1;
-      while (j + run < n && rows[j + run] == rows[j] + run) ++run;
-      convert_to_float(row + static_cast<std::size_t>(rows[j]) * size, s.tensor->dtype(), run,
-                       &block[k][column + j]);
-      j += run;
-    }
-  }
-}
-
-template <typename T>
-void write_block(const Block& block, std::int64_t k0, std::int64_t depth, T* panel) {
-  if constexpr (std::is_same_v<T, BF16>) {
-    for (std::int64_t k = 0; k < depth; k += 2) {
-      BF16* to = panel + (k0 + k) * kPanel;
-      for (std::int64_t j = 0; j < kPanel; ++j) {
-        to[2 * j] = BF16(block[k][j]);
-        to[2 * j + 1] = BF16(block[k + 1][j]);
-      }
-    }
-  } else {
-    convert_from_float(&block[0][0], dtype_of<T>(), depth * kPanel,
-                       reinterpret_cast<std::byte*>(panel + k0 * kPanel));
-  }
-}
-
-// Where output row r of the stack comes from.
-struct Place {
-  std::size_t part = 0;
-  std::int64_t row = 0;
-};
-
-std::shared_ptr<const Weight::Impl> build(std::span<const Tensor* const> parts,
-                                          std::span<const std::int64_t> order, bool ordered,
-                                          Compute compute, WeightLayout layout) {
-  if (parts.empty()) throw_usage("weight: no tensors to stack");
-  std::vector<Source> sources;
-  std::vector<std::int64_t> starts = {0};
-  for (const Tensor* part : parts) {
-    const Source s = source_of(*part, layout);
-    if (!sources.empty() && s.in != sources.front().in) {
-      throw_data("weights of ", sources.front().in, " and ", s.in,
-                 " inputs cannot be stacked (shape ", shape_string(part->shape()), ")");
-    }
-    sources.push_back(s);
-    starts.push_back(starts.back() + s.out);
-  }
   for (const std::int64_t row : order) {
-    if (row < 0 || row >= sources.front().out) {
-      throw_usage("weight: row ", row, " of a matrix of ", sources.front().out, " outputs");
+    if (row < 0 || row >= rows) {
+      throw_usage("weight: row ", row, " of a matrix of ", rows, " outputs");
     }
   }
+  for (std::size_t i = 0; i < order.size();) {
+    std::size_t end = i + 1;
+    while (end < order.size() && order[end] == order[end - 1] + 1) ++end;
+    add(order[i], static_cast<std::int64_t>(end - i));
+    i = end;
+  }
+}
+
+StoredRows rows_of(std::span<const Tensor* const> parts, WeightLayout layout,
+                   std::span<const std::int64_t> order, bool ordered) {
+  if (parts.empty()) throw_usage("weight: no tensors to stack");
+  StoredRows rows;
+  for (const Tensor* part : parts) add_rows(*part, layout, order, ordered, rows);
+  return rows;
+}
+
+DType stored_dtype_of(const StoredRows& rows, Compute compute) {
+  if (compute == Compute::kBF16) return DType::kBF16;
+  // A 16-bit type is kept when every part has it: widening is exact, and it is half the bytes.
+  if (rows.runs.empty()) return DType::kF32;
+  const DType first = rows.runs.front().dtype;
+  const bool all = std::ranges::all_of(
+      rows.runs, [&](const StoredRows::Run& run) { return run.dtype == first; });
+  return all ? first : DType::kF32;
+}
+
+std::shared_ptr<Weight::Impl> describe(const StoredRows& rows, Compute compute) {
   auto impl = std::make_shared<Weight::Impl>();
-  impl->in = sources.front().in;
-  impl->out = ordered ? static_cast<std::int64_t>(order.size()) : starts.back();
+  impl->in = rows.in;
+  impl->out = rows.out;
   impl->panels = (impl->out + kPanel - 1) / kPanel;
   impl->compute = compute;
-  impl->dtype = stored_dtype_of(parts, compute);
-  impl->in_padded = impl->dtype == DType::kBF16 ? round_up(impl->in, 32) : round_up(impl->in, 16);
+  impl->dtype = stored_dtype_of(rows, compute);
+  impl->in_padded = round_up(impl->in, impl->dtype == DType::kBF16 ? 32 : 16);
   const std::array<std::int64_t, 3> padded = {impl->panels, impl->in_padded, kPanel};
   const auto bytes =
       checked_mul(shape_elements(padded), static_cast<std::int64_t>(dtype_size(impl->dtype)));
   if (!bytes) throw_data("weight [", impl->out, ", ", impl->in, "] is too large");
-  impl->buffer = AlignedBuffer(static_cast<std::size_t>(*bytes), AlignedBuffer::Init::kNone);
+  return impl;
+}
 
-  const auto place_of = [&](std::int64_t r) {
-    if (ordered) return Place{0, order[static_cast<std::size_t>(r)]};
-    const auto above = std::upper_bound(starts.begin(), starts.end(), r);
-    const auto part = static_cast<std::size_t>(above - starts.begin()) - 1;
-    return Place{part, r - starts[part]};
+// Memory that is touched in pages of 2 MiB where the kernel gives them: packing is then twice as
+// fast, and products from the panels by some 8 %.
+void want_huge_pages([[maybe_unused]] std::byte* data, [[maybe_unused]] std::size_t size) {
+#if defined(MADV_HUGEPAGE)
+  constexpr std::uintptr_t kHuge = std::uintptr_t{2} << 20;
+  const auto start = reinterpret_cast<std::uintptr_t>(data);
+  // Whole ones only: no memory is taken that is not used.
+  const std::uintptr_t skip = (kHuge - start % kHuge) % kHuge;
+  if (size < skip + kHuge) return;
+  madvise(data + skip, (size - skip) / kHuge * kHuge, MADV_HUGEPAGE);
+#endif
+}
+
+// A whole panel. Float16 goes by way of float32, which holds all its values.
+void pack_panel(const StoredRows& rows, std::int64_t p, const Weight::Impl& impl, std::byte* to) {
+  const auto begin = [&]<typename T>(std::int64_t k, T) {
+    return reinterpret_cast<T*>(to) + k * kPanel;
   };
-  const auto pack_panel = [&](std::int64_t p) {
-    const std::int64_t first = p * kPanel;
-    const std::int64_t n = std::min(kPanel, impl->out - first);
-    std::int64_t rows[kPanel];
-    std::size_t part_of[kPanel];
-    for (std::int64_t j = 0; j < n; ++j) {
-      const Place place = place_of(first + j);
-      rows[j] = place.row;
-      part_of[j] = place.part;
+  const auto fill = [&]<typename T>(T zero) {
+    constexpr std::int64_t kDepth = kPieceWords * 4 / static_cast<std::int64_t>(sizeof(T));
+    std::int64_t k = 0;
+    for (; k < impl.in; k += kDepth) {
+      fill_panel(rows, p, k, std::min(kDepth, impl.in - k), begin(k, zero));
     }
-    for (std::int64_t k0 = 0; k0 < impl->in_padded; k0 += kDepth) {
-      Block block = {};
-      const std::int64_t depth = std::min(kDepth, impl->in_padded - k0);
-      const std::int64_t count = std::min(kDepth, impl->in - k0);
-      for (std::int64_t j = 0; j < n;) {
-        std::int64_t run = 1;
-        while (j + run < n && part_of[j + run] == part_of[j]) ++run;
-        read_block(sources[part_of[j]], rows + j, run, k0, count, j, block);
-        j += run;
-      }
-      std::byte* base = impl->buffer.data();
-      const std::int64_t offset = p * impl->panel_elements();
-      switch (impl->dtype) {
-        case DType::kBF16:
-          write_block(block, k0, depth, reinterpret_cast<BF16*>(base) + offset);
-          break;
-        case DType::kF16:
-          write_block(block, k0, depth, reinterpret_cast<F16*>(base) + offset);
-          break;
-        default:
-          write_block(block, k0, depth, reinterpret_cast<float*>(base) + offset);
-          break;
-      }
-    }
+    k = round_up(impl.in, 16 / static_cast<std::int64_t>(sizeof(T)));
+    std::fill_n(begin(k, zero), (impl.in_padded - k) * kPanel, zero);
   };
+  if (impl.dtype == DType::kBF16) return fill(BF16());
+  if (impl.dtype == DType::kF32) return fill(0.0F);
+  alignas(64) float piece[kPieceBytes / sizeof(float)];
+  for (std::int64_t k = 0; k < impl.in; k += kPieceWords) {
+    const std::int64_t count = std::min(kPieceWords, impl.in - k);
+    fill_panel(rows, p, k, count, piece);
+    const auto elements = static_cast<std::size_t>(count * kPanel);
+    convert(std::span<const float>(piece, elements), std::span<F16>(begin(k, F16()), elements));
+  }
+  std::fill_n(begin(impl.in, F16()), (impl.in_padded - impl.in) * kPanel, F16());
+}
+
+std::shared_ptr<const AlignedBuffer> pack_rows(const StoredRows& rows, const Weight::Impl& impl,
+                                               std::span<const Tensor* const> parts) {
+  auto packed = std::make_shared<AlignedBuffer>(impl.packed_bytes(), AlignedBuffer::Init::kNone);
+  want_huge_pages(packed->data(), packed->size());
+  const std::int64_t panel_bytes =
+      impl.panel_elements() * static_cast<std::int64_t>(dtype_size(impl.dtype));
   // In groups, so that the source's pages go as the panels come.
-  const std::int64_t group = std::max<std::int64_t>(
-      num_threads(), (std::int64_t{32} << 20) / (impl->panel_elements() * 4 + 1));
-  for (std::int64_t begin = 0; begin < impl->panels; begin += group) {
-    const std::int64_t end = std::min(impl->panels, begin + group);
+  const std::int64_t group =
+      std::max<std::int64_t>(num_threads(), (std::int64_t{32} << 20) / (panel_bytes + 1));
+  for (std::int64_t begin = 0; begin < impl.panels; begin += group) {
+    const std::int64_t end = std::min(impl.panels, begin + group);
     parallel_for(end - begin, 1, [&](std::int64_t b, std::int64_t e) {
-      for (std::int64_t p = begin + b; p < begin + e; ++p) pack_panel(p);
+      for (std::int64_t p = begin + b; p < begin + e; ++p) {
+        pack_panel(rows, p, impl, packed->data() + p * panel_bytes);
+      }
     });
     for (const Tensor* part : parts) part->drop_pages();
   }
+  return packed;
+}
+
+std::vector<const Tensor*> pointers(const std::vector<Tensor>& tensors) {
+  std::vector<const Tensor*> out;
+  out.reserve(tensors.size());
+  for (const Tensor& tensor : tensors) out.push_back(&tensor);
+  return out;
+}
+
+std::shared_ptr<const Weight::Impl> prepare(std::span<const Tensor* const> parts, Compute compute,
+                                            WeightLayout layout,
+                                            std::span<const std::int64_t> order, bool ordered) {
+  const StoredRows rows = rows_of(parts, layout, order, ordered);
+  auto impl = describe(rows, compute);
+  impl->now.packed = pack_rows(rows, *impl, parts);
   return impl;
 }
 
 }  // namespace
+}  // namespace detail
+
+detail::WeightForm Weight::Impl::form() const {
+  const std::lock_guard lock(mutex);
+  return now;
+}
+
+detail::WeightForm Weight::Impl::form_for(std::int64_t passes) const {
+  detail::WeightForm form;
+  {
+    const std::lock_guard lock(mutex);
+    form = now;
+    if (form.packed) return form;
+    const detail::StoredRows& stored = form.kept->rows;
+    const bool converts = std::ranges::any_of(
+        stored.runs, [&](const detail::StoredRows::Run& run) { return run.dtype != dtype; });
+    passes_made += converts ? detail::kConvertingPass * passes : passes;
+    if (packing || passes_made < detail::kPassesThatPay) return form;
+    packing = true;
+  }
+  try {
+    form.packed = detail::pack_rows(form.kept->rows, *this, detail::pointers(form.kept->parts));
+  } catch (const Error&) {
+    return form;  // No memory for it: the rows serve as they did.
+  }
+  form.kept = nullptr;
+  const std::lock_guard lock(mutex);
+  now = form;
+  return form;
+}
 
 Weight Weight::pack(const Tensor& tensor, Compute compute, WeightLayout layout) {
   const Tensor* part = &tensor;
@@ -192,7 +229,7 @@ Weight Weight::pack(const Tensor& tensor, Compute compute, WeightLayout layout) 
 
 Weight Weight::stack(std::span<const Tensor* const> parts, Compute compute, WeightLayout layout) {
   Weight weight;
-  weight.impl_ = build(parts, {}, false, compute, layout);
+  weight.impl_ = detail::prepare(parts, compute, layout, {}, false);
   return weight;
 }
 
@@ -200,7 +237,34 @@ Weight Weight::pack_rows(const Tensor& tensor, std::span<const std::int64_t> ord
                          WeightLayout layout) {
   const Tensor* part = &tensor;
   Weight weight;
-  weight.impl_ = build({&part, 1}, order, true, compute, layout);
+  weight.impl_ = detail::prepare({&part, 1}, compute, layout, order, true);
+  return weight;
+}
+
+Weight Weight::keep(std::vector<Tensor> parts, Compute compute, WeightLayout layout) {
+  const std::vector<const Tensor*> pointers = detail::pointers(parts);
+  if (!std::ranges::all_of(parts, [](const Tensor& part) { return part.borrowed(); })) {
+    return stack(pointers, compute, layout);
+  }
+  detail::StoredRows rows = detail::rows_of(pointers, layout, {}, false);
+  const auto impl = detail::describe(rows, compute);
+  impl->now.kept = std::make_shared<const detail::KeptRows>(std::move(parts), std::move(rows));
+  Weight weight;
+  weight.impl_ = impl;
+  return weight;
+}
+
+Weight Weight::keep_rows(Tensor tensor, std::span<const std::int64_t> order, Compute compute,
+                         WeightLayout layout) {
+  if (!tensor.borrowed()) return pack_rows(tensor, order, compute, layout);
+  const Tensor* part = &tensor;
+  detail::StoredRows rows = detail::rows_of({&part, 1}, layout, order, true);
+  const auto impl = detail::describe(rows, compute);
+  std::vector<Tensor> parts;
+  parts.push_back(std::move(tensor));
+  impl->now.kept = std::make_shared<const detail::KeptRows>(std::move(parts), std::move(rows));
+  Weight weight;
+  weight.impl_ = impl;
   return weight;
 }
 
@@ -208,29 +272,34 @@ std::int64_t Weight::in() const { return impl_ ? impl_->in : 0; }
 std::int64_t Weight::out() const { return impl_ ? impl_->out : 0; }
 Compute Weight::compute() const { return impl_ ? impl_->compute : Compute::kF32; }
 DType Weight::stored_dtype() const { return impl_ ? impl_->dtype : DType::kF32; }
-std::size_t Weight::bytes() const { return impl_ ? impl_->buffer.size() : 0; }
+std::size_t Weight::bytes() const { return impl_ ? impl_->packed_bytes() : 0; }
+bool Weight::packed() const { return impl_ && impl_->form().packed; }
 
 void Weight::row(std::int64_t r, std::span<float> out) const {
   if (r < 0 || r >= this->out() || static_cast<std::int64_t>(out.size()) != in()) {
     throw_usage("weight [", this->out(), ", ", in(), "]: row ", r, " into ", out.size(),
                 " elements");
   }
-  const std::int64_t p = r / kPanel;
-  const std::int64_t j = r % kPanel;
-  for (std::int64_t k = 0; k < in(); ++k) {
-    float value = 0.0F;
-    switch (impl_->dtype) {
-      case DType::kBF16:
-        value = static_cast<float>(impl_->panel<BF16>(p)[(k / 2 * kPanel + j) * 2 + k % 2]);
-        break;
-      case DType::kF16:
-        value = static_cast<float>(impl_->panel<F16>(p)[k * kPanel + j]);
-        break;
-      default:
-        value = impl_->panel<float>(p)[k * kPanel + j];
-        break;
+  const detail::WeightForm form = impl_->form();
+  if (!form.packed) {
+    const detail::StoredRows& rows = form.kept->rows;
+    const detail::StoredRows::Run& run = rows.runs[rows.run_of(r)];
+    for (std::int64_t k = 0; k < in(); ++k) {
+      float& value = out[static_cast<std::size_t>(k)];
+      convert_to_float(run.at(r, k), run.dtype, 1, &value);
+      if (impl_->dtype == DType::kBF16) value = static_cast<float>(BF16(value));
     }
-    out[static_cast<std::size_t>(k)] = value;
+    return;
+  }
+  const std::int64_t j = r % kPanel;
+  const std::size_t size = dtype_size(impl_->dtype);
+  const std::byte* panel =
+      form.packed->data() + static_cast<std::size_t>(r / kPanel * impl_->panel_elements()) * size;
+  for (std::int64_t k = 0; k < in(); ++k) {
+    const std::int64_t at =
+        impl_->dtype == DType::kBF16 ? (k / 2 * kPanel + j) * 2 + k % 2 : k * kPanel + j;
+    convert_to_float(panel + static_cast<std::size_t>(at) * size, impl_->dtype, 1,
+                     &out[static_cast<std::size_t>(k)]);
   }
 }
 

@@ -30,8 +30,9 @@ enum class WeightLayout : std::uint8_t {
   kInOut   ///< [in, out]: GPT-2's Conv1D.
 };
 
-/// A matrix W [out, in] prepared once for products y = x Wᵀ. Immutable, so concurrent const use is
-/// safe; cheap to move, copies share the same memory.
+/// A matrix W [out, in] for products y = x Wᵀ: packed into panels, or kept as its file holds it and
+/// packed once that pays. Neither its values nor the results of products ever change, so concurrent
+/// const use is safe; cheap to move, copies share the same memory.
 class Weight {
  public:
   Weight() = default;
@@ -55,14 +56,27 @@ class Weight {
   static Weight pack_rows(const Tensor& tensor, std::span<const std::int64_t> order,
                           Compute compute, WeightLayout layout = WeightLayout::kOutIn);
 
+  /// The same as stack() and pack_rows(), errors included, but of tensors borrowed from mapped
+  /// files nothing is read yet: products work from the mapping, converting and rearranging on the
+  /// way, until they have lost by that what packing costs (a long prompt, or some twenty tokens of
+  /// generation; never a short prompt). Then the matrix is packed within the product at hand and
+  /// the tensors are let go. The results of all products are the same to the bit, before and after.
+  /// Tensors that own their memory are packed at once.
+  static Weight keep(std::vector<Tensor> parts, Compute compute,
+                     WeightLayout layout = WeightLayout::kOutIn);
+  static Weight keep_rows(Tensor tensor, std::span<const std::int64_t> order, Compute compute,
+                          WeightLayout layout = WeightLayout::kOutIn);
+
   bool defined() const { return impl_ != nullptr; }
   std::int64_t in() const;
   std::int64_t out() const;
   Compute compute() const;
   /// kF32 or kBF16: what is streamed from memory.
   DType stored_dtype() const;
-  /// Bytes held in memory.
+  /// Bytes of the packed matrix.
   std::size_t bytes() const;
+  /// Whether it is packed by now.
+  bool packed() const;
   /// Row `r` of W widened to float32: out[in] (an embedding that is tied to the output head).
   void row(std::int64_t r, std::span<float> out) const;
 
