@@ -47,6 +47,8 @@ class Checkpoint final : public TensorSource {
   Tensor get(const std::string& name, std::span<const std::int64_t> shape) const override {
     const auto& [key, stored_name] = *lookup(name, shape);
     Tensor tensor = files_.get(stored_name);
+    // What is converted as a whole is read as a whole.
+    if (tensor.dtype() == DType::kF64 || is_float8(tensor.dtype())) tensor.prefetch();
     if (tensor.dtype() == DType::kF64) return tensor.to(DType::kF32);
     return is_float8(tensor.dtype()) ? widened(tensor, key) : std::move(tensor);
   }
@@ -54,6 +56,8 @@ class Checkpoint final : public TensorSource {
   void check(const std::string& name, std::span<const std::int64_t> shape) const override {
     lookup(name, shape);
   }
+
+  bool only_maps() const override { return !quantization_.fp8; }
 
   void prefetch(const std::string& start) const override {
     const std::string key = without_prefix(start);
@@ -84,15 +88,8 @@ class Checkpoint final : public TensorSource {
       std::vector<std::string> known;
       known.reserve(stored_names_.size());
       for (const auto& names : stored_names_) known.push_back(names.first);
-      // What never has the base model's prefix is the output head's.
-      const bool head = !canonical_name(name).starts_with(prefix_);
-      throw_data(
-          "tensor '", key, "': absent from ", folder_.string(), ", wanted ", shape_string(shape),
-          did_you_mean(key, known),
-          head ? str("; the ", known.size(), " tensors there have no such output head (a base ",
-                     "model's have none, nor have another task's): its activations can be "
-                     "read, logits take a checkpoint that was saved with the head")
-               : std::string());
+      throw_data("tensor '", key, "': absent from ", folder_.string(), ", wanted ",
+                 shape_string(shape), did_you_mean(key, known));
     }
     const StoredTensor& stored = *files_.find(found->second);
     if (!std::ranges::equal(shape, stored.shape)) {

@@ -23,8 +23,10 @@ class TensorSource {
   virtual void check(const std::string& name, std::span<const std::int64_t> shape) const {
     get(name, shape);
   }
-  /// Has the kernel read the tensors whose names start so; returns when it has. Absence is no error.
-  /// Thread-safe.
+  /// Whether get() is a look-up that cannot fail once check() has passed, and reads nothing.
+  virtual bool only_maps() const { return false; }
+  /// Has the kernel read the tensors whose names start so; returns when it has. Absence is no
+  /// error. Thread-safe.
   virtual void prefetch(const std::string& /*start*/) const {}
 };
 

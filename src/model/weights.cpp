@@ -73,7 +73,7 @@ class Weights::Builder {
       out.norm = norm(std::string(names_.head_norm), d);
     }
     if (width != d) out.project_out = projection(base(names_.project_out), width, d, false);
-    out.matrix.weight = pack(get(head_name(), {config_.vocab_size, width}), compute_);
+    out.matrix.weight = keep(get(head_name(), {config_.vocab_size, width}));
     if (config_.head_bias) {
       out.matrix.bias = vector(std::string(names_.head_bias), config_.vocab_size);
     }
@@ -98,9 +98,11 @@ class Weights::Builder {
     return {};
   }
 
-  template <typename... Args>
-  Weight pack(const Args&... args) const {
-    return dry_ ? Weight() : Weight::pack(args...);
+  Weight keep(Tensor tensor, WeightLayout layout = WeightLayout::kOutIn) const {
+    if (dry_) return {};
+    std::vector<Tensor> parts;
+    parts.push_back(std::move(tensor));
+    return Weight::keep(std::move(parts), compute_, layout);
   }
 
   std::vector<float> vector(const std::string& name, std::int64_t size) const {
@@ -149,7 +151,7 @@ class Weights::Builder {
   Projection projection(const std::string& module, std::int64_t out, std::int64_t in, bool bias,
                         WeightLayout layout = WeightLayout::kOutIn) const {
     Projection p;
-    p.weight = pack(matrix(module, out, in, layout), compute_, layout);
+    p.weight = keep(matrix(module, out, in, layout), layout);
     if (bias) p.bias = vector(module + ".bias", out);
     return p;
   }
@@ -166,17 +168,14 @@ class Weights::Builder {
   Projection stacked(const std::string& block, std::initializer_list<Part> parts, std::int64_t in,
                      bool bias) const {
     std::vector<Tensor> tensors;
-    std::vector<const Tensor*> pointers;
-    tensors.reserve(parts.size());
     Projection p;
     for (const Part& part : parts) {
       tensors.push_back(matrix(inner(block, part.module), part.out, in, names_.layout));
-      pointers.push_back(&tensors.back());
       if (!bias) continue;
       const std::vector<float> own = vector(inner(block, part.module) + ".bias", part.out);
       p.bias.insert(p.bias.end(), own.begin(), own.end());
     }
-    if (!dry_) p.weight = Weight::stack(pointers, compute_, names_.layout);
+    if (!dry_) p.weight = Weight::keep(std::move(tensors), compute_, names_.layout);
     return p;
   }
 
@@ -195,8 +194,10 @@ class Weights::Builder {
     const std::vector<std::int64_t> order = ungrouped();
     const std::string module = inner(block, names_.qkv);
     Projection p;
-    const Tensor grouped = matrix(module, q + 2 * kv, d, names_.layout);
-    if (!dry_) p.weight = Weight::pack_rows(grouped, order, compute_, names_.layout);
+    Tensor grouped = matrix(module, q + 2 * kv, d, names_.layout);
+    if (!dry_) {
+      p.weight = Weight::keep_rows(std::move(grouped), order, compute_, names_.layout);
+    }
     if (config_.qkv_bias) {
       const std::vector<float> stored = vector(module + ".bias", q + 2 * kv);
       if (dry_) return p;
@@ -248,30 +249,7 @@ class Weights::Builder {
 
 namespace {
 
-std::int64_t bytes_of(const Projection& p) {
-  return static_cast<std::int64_t>(p.weight.bytes() + p.bias.size() * sizeof(float));
-}
-
-std::int64_t bytes_of(const Norm& n) {
-  return static_cast<std::int64_t>((n.gamma.size() + n.beta.size()) * sizeof(float));
-}
-
-std::int64_t bytes_of(const LayerWeights& w) {
-  std::int64_t total = 0;
-  for (const Norm* n :
-       {&w.attn_norm, &w.mlp_norm, &w.attn_out_norm, &w.mlp_out_norm, &w.q_norm, &w.k_norm}) {
-    total += bytes_of(*n);
-  }
-  for (const Projection* p : {&w.qkv, &w.attn_out, &w.up, &w.down}) total += bytes_of(*p);
-  return total;
-}
-
-std::int64_t bytes_of(const HeadWeights& w) {
-  return bytes_of(w.final_norm) + bytes_of(w.norm) + bytes_of(w.dense) + bytes_of(w.project_out) +
-         bytes_of(w.matrix);
-}
-
-/// What the matrices of `layers` layers and the head take when packed (Weight::pack).
+/// What the matrices of `layers` layers and the head take when packed (Weight).
 std::int64_t estimated_bytes(const ModelConfig& config, std::int64_t layers, bool head,
                              std::size_t element) {
   double elements = 0;
@@ -296,21 +274,25 @@ bool should_stream(Residency residency, std::int64_t needed) {
 Weights::Weights(const ModelConfig& config, const ModelOptions& options,
                  std::shared_ptr<const TensorSource> source)
     : builder_(std::make_unique<Builder>(config, options, std::move(source))),
-      readahead_(std::make_unique<Readahead>(builder_->source())) {
+      readahead_(std::make_unique<Readahead>(builder_->source())),
+      tied_(config.tied_head) {
   layers_ =
       options.max_layers < 0 ? config.n_layers : std::min(options.max_layers, config.n_layers);
   has_head_ = !options.skip_head && layers_ == config.n_layers;
+  if (tied_ && has_head_) readahead_->want(builder_->head_name());  // used first and last
   want_after(-1);
   embedding_ = builder_->embedding();
   const std::size_t element =
       options.compute == Compute::kBF16 || embedding_.table.dtype() != DType::kF32 ? 2 : 4;
   packed_bytes_ = estimated_bytes(config, layers_, has_head_, element);
   streamed_ = should_stream(options.residency, packed_bytes_);
-  if (streamed_) {
+  if (streamed_ || builder_->source()->only_maps()) {
     // What is wrong with the checkpoint is said now and not in the middle of a pass.
     const Builder dry(config, options, builder_->source(), /*dry=*/true);
     for (std::int64_t i = 0; i < layers_; ++i) static_cast<void>(dry.layer(i));
     if (has_head_) static_cast<void>(dry.head());
+  }
+  if (streamed_) {
     if (options.residency == Residency::kAuto) {
       log_info("the weights take ", packed_bytes_ >> 20,
                " MiB, more than there is memory for: each ",
@@ -318,20 +300,11 @@ Weights::Weights(const ModelConfig& config, const ModelOptions& options,
     }
     return;
   }
-  packed_bytes_ = 0;
-  for (std::int64_t i = 0; i < layers_; ++i) {
-    want_after(i);
-    readahead_->await(builder_->block(i));
-    kept_.push_back(std::make_shared<const LayerWeights>(builder_->layer(i)));
-    packed_bytes_ += bytes_of(*kept_.back());
-  }
-  if (has_head_) {
-    readahead_->await(builder_->head_name());
-    head_ = std::make_shared<const HeadWeights>(builder_->head());
-    packed_bytes_ += bytes_of(*head_);
-  }
-  readahead_.reset();
-  builder_.reset();
+  kept_.resize(static_cast<std::size_t>(layers_));
+  for (std::int64_t i = 0; i < layers_; ++i) want_after(i);
+  if (builder_->source()->only_maps()) return;
+  for (std::int64_t i = 0; i < layers_; ++i) static_cast<void>(layer(i));
+  if (has_head_) static_cast<void>(head());
 }
 
 Weights::~Weights() = default;
@@ -344,8 +317,29 @@ void Weights::want_after(std::int64_t layer) const {
   }
 }
 
+const EmbeddingWeights& Weights::embedding() const {
+  if (!streamed_ && tied_ && layers_ready_.load(std::memory_order_relaxed) == 0) {
+    readahead_->await(builder_->head_name());
+  }
+  return embedding_;
+}
+
 std::shared_ptr<const LayerWeights> Weights::layer(std::int64_t i) const {
-  if (!streamed_) return kept_[static_cast<std::size_t>(i)];
+  if (!streamed_) {
+    std::shared_ptr<const LayerWeights>& kept = kept_[static_cast<std::size_t>(i)];
+    if (i < layers_ready_.load(std::memory_order_acquire)) return kept;
+    const std::lock_guard lock(mutex_);
+    if (!kept) {
+      // Touching pages that are still to be read, its norms' among them, would scatter the reading.
+      readahead_->await(builder_->block(i));
+      kept = std::make_shared<const LayerWeights>(builder_->layer(i));
+    }
+    // A pass begins with the first layer, so that all below this one are there.
+    if (i == layers_ready_.load(std::memory_order_relaxed)) {
+      layers_ready_.store(i + 1, std::memory_order_release);
+    }
+    return kept;
+  }
   // The one before wanted it already, unless it is the first one.
   readahead_->want(builder_->block(i));
   want_after(i);
@@ -354,7 +348,14 @@ std::shared_ptr<const LayerWeights> Weights::layer(std::int64_t i) const {
 }
 
 std::shared_ptr<const HeadWeights> Weights::head() const {
-  if (!streamed_) return head_;
+  if (!streamed_) {
+    const std::lock_guard lock(mutex_);
+    if (!head_) {
+      readahead_->await(builder_->head_name());
+      head_ = std::make_shared<const HeadWeights>(builder_->head());
+    }
+    return head_;
+  }
   // The next token begins with the first layer.
   readahead_->await(builder_->head_name());
   want_after(-1);

@@ -1,8 +1,10 @@
 #pragma once
 // A model's weights, prepared for the executor.
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "drrik/model/config.h"
@@ -58,10 +60,12 @@ struct HeadWeights {
 
 class Readahead;
 
-/// A model's weights. Either all of them are prepared at once and kept (each tensor's pages given
-/// back once it is packed), or, streamed, a layer and the head are prepared anew whenever they are
-/// asked for, while the kernel reads the pages of the next: a model larger than memory then runs
-/// from its file. The numbers are the same bit for bit. Thread-safe.
+/// A model's weights, which stay in their files' mappings until they are packed (Weight::keep).
+/// Either a layer is set up when it is first used and then kept, while a thread has the kernel read
+/// the pages of all of them in order; or, streamed, a layer and the head are set up
+/// anew whenever they are asked for, while the pages of the next are read, and their own go when
+/// they do: a model larger than memory then runs from its file. The numbers are the same bit for
+/// bit. Thread-safe.
 class Weights {
  public:
   Weights(const ModelConfig& config, const ModelOptions& options,
@@ -73,26 +77,29 @@ class Weights {
   bool streamed() const { return streamed_; }
   std::int64_t layers() const { return layers_; }
   bool has_head() const { return has_head_; }
-  const EmbeddingWeights& embedding() const { return embedding_; }
-  /// Valid while held.
+  /// These wait for the disk. What the others return is valid while held.
+  const EmbeddingWeights& embedding() const;
   std::shared_ptr<const LayerWeights> layer(std::int64_t i) const;
   std::shared_ptr<const HeadWeights> head() const;
-  /// Of layers and head, as they are packed; an estimate where streamed.
+  /// Of the matrices of layers and head, as they are packed; by the embedding's type.
   std::int64_t packed_bytes() const { return packed_bytes_; }
 
  private:
   class Builder;
   /// Has the kernel read what is used after this layer.
   void want_after(std::int64_t layer) const;
-  std::unique_ptr<const Builder> builder_;  // streamed only, after the constructor
-  std::unique_ptr<Readahead> readahead_;    // likewise
+  std::unique_ptr<const Builder> builder_;
+  std::unique_ptr<Readahead> readahead_;
   bool streamed_ = false;
   bool has_head_ = false;
   std::int64_t layers_ = 0;
   std::int64_t packed_bytes_ = 0;
   EmbeddingWeights embedding_;
-  std::vector<std::shared_ptr<const LayerWeights>> kept_;
-  std::shared_ptr<const HeadWeights> head_;
+  bool tied_ = false;
+  mutable std::mutex mutex_;  // guards the making of what follows
+  mutable std::atomic<std::int64_t> layers_ready_ = 0;
+  mutable std::vector<std::shared_ptr<const LayerWeights>> kept_;
+  mutable std::shared_ptr<const HeadWeights> head_;
 };
 
 /// Uniform values by name and seed.

@@ -65,6 +65,26 @@ INSTANTIATE_TEST_SUITE_P(All, Streaming, testing::ValuesIn(test::reference_model
                            return name;
                          });
 
+// A model's weights are packed by and by, as long batches pay for it; nobody may see when.
+TEST(Packing, ChangesNoBit) {
+  // Separate, stacked, interleaved and transposed matrices.
+  for (const char* name : {"llama-plain", "gpt2-plain", "neox-parallel"}) {
+    SCOPED_TRACE(name);
+    const TokenBatch full = load_reference(name).batch;
+    TokenBatch few;
+    few.append(std::vector<std::int32_t>{1, 2, 3});
+    TokenBatch many;
+    for (int i = 0; i < 200; ++i) many.append(std::span(full.ids).subspan(0, 5));
+    for (const Compute compute : {Compute::kF32, Compute::kBF16}) {
+      const Model model = Model::load(data_folder(name), with(Residency::kResident, compute));
+      const std::vector<float> before = logits_of(model, few);
+      const std::vector<float> first = logits_of(model, many);
+      for (int i = 0; i < 6; ++i) EXPECT_EQ(logits_of(model, many), first);
+      EXPECT_EQ(logits_of(model, few), before);
+    }
+  }
+}
+
 TEST(StreamedModel, ContinuesACachedSequence) {
   const std::vector<std::int32_t> ids = {1, 5, 2, 7};
   std::vector<std::vector<float>> got;
