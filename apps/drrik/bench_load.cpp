@@ -1,7 +1,7 @@
 #include "bench_load.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,38 +10,33 @@
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
+#include "drrik/base/log.h"
 #include "drrik/base/system.h"
 #include "drrik/model/model.h"
 #include "drrik/model/random_model.h"
+#include "temporary_folder.h"
 
 namespace drrik::cli {
 namespace {
 
 namespace fs = std::filesystem;
 
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (fs::temp_directory_path() / "drrik-bench-XXXXXX").string();
-    if (mkdtemp(name.data()) == nullptr) throw_io("cannot make a folder in ", name);
-    path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code error;
-    fs::remove_all(path_, error);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-};
-
 UniqueFd open_file(const fs::path& file) {
   UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) throw_io("cannot open '", file.string(), "'");
   return fd;
+}
+
+/// The share of the file's pages that are in the page cache.
+double share_in_memory(const fs::path& file) {
+  const auto mapped = MappedFile::open(file);
+  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
+  std::vector<unsigned char> flags((mapped->bytes().size() + page - 1) / page);
+  if (flags.empty()) return 0.0;
+  auto* data = const_cast<std::byte*>(mapped->bytes().data());
+  if (mincore(data, mapped->bytes().size(), flags.data()) != 0) return 1.0;
+  const auto in = std::ranges::count_if(flags, [](unsigned char f) { return (f & 1U) != 0; });
+  return static_cast<double>(in) / static_cast<double>(flags.size());
 }
 
 /// The file's pages leave the page cache (they are clean: the file was flushed when written).
@@ -92,8 +87,18 @@ std::vector<LoadTimes> measure_load(Compute compute, DType stored, std::int64_t 
   std::vector<LoadTimes> out;
   for (const bool cold : {true, false}) {
     LoadTimes times;
-    times.name = str("load ", dtype_name(stored), " for ",
-                     compute == Compute::kF32 ? "float32" : "bfloat16", cold ? ", cold" : ", warm");
+    times.name = str("load ", dtype_name(stored), " file, ",
+                     compute == Compute::kF32 ? "float32" : "bfloat16", " products, ",
+                     cold ? "cold" : "warm");
+    if (cold) {
+      forget(file);
+      if (const double share = share_in_memory(file); share > 0.01) {
+        log_warning(file.string(), ": ", static_cast<int>(100.0 * share),
+                    " % of its pages stay in memory, so that a cold start cannot be measured in "
+                    "this folder; set TMPDIR to one on a disk");
+        continue;
+      }
+    }
     times.bytes = fs::file_size(file);
     times.load_seconds = times.read_seconds = 1e300;
     for (int round = 0; round < rounds; ++round) {

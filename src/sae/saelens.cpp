@@ -159,8 +159,7 @@ void save_sae(const ReluSae& sae, const SaeRecord& record, const fs::path& folde
                     {"device", "cpu"},
                     {"apply_b_dec_to_input", config.pre_encoder_bias},
                     {"normalize_activations", "none"},
-                    // TransformerLens's heads stand apart, [n_heads, head_dim].
-                    {"reshape_activations", record.hook_name == "attn_z" ? "hook_z" : "none"},
+                    {"reshape_activations", "none"},
                     {"metadata", metadata},
                     {"architecture", "standard"}};
   create_folders(folder);
