@@ -16,7 +16,8 @@ struct LensName {
   std::string_view place;  ///< "hook_mlp_out", "attn.hook_z"; a part of the text split.
 };
 
-/// "blocks.3.hook_mlp_out" in its parts; nothing when the text is not of that form.
+/// "blocks.3.hook_mlp_out" in its parts; nothing when the text is not of that form. The names that
+/// stand in front of the blocks ("hook_embed") are places of layer 0.
 std::optional<LensName> split_lens_name(std::string_view name);
 std::string make_lens_name(std::int64_t layer, std::string_view place);
 

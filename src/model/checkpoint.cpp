@@ -88,8 +88,15 @@ class Checkpoint final : public TensorSource {
       std::vector<std::string> known;
       known.reserve(stored_names_.size());
       for (const auto& names : stored_names_) known.push_back(names.first);
-      throw_data("tensor '", key, "': absent from ", folder_.string(), ", wanted ",
-                 shape_string(shape), did_you_mean(key, known));
+      // What never has the base model's prefix is the output head's.
+      const bool head = !canonical_name(name).starts_with(prefix_);
+      throw_data(
+          "tensor '", key, "': absent from ", folder_.string(), ", wanted ", shape_string(shape),
+          did_you_mean(key, known),
+          head ? str("; the ", known.size(), " tensors there have no such output head (a base ",
+                     "model's have none, nor have another task's): its activations can be "
+                     "read, logits take a checkpoint that was saved with the head")
+               : std::string());
     }
     const StoredTensor& stored = *files_.find(found->second);
     if (!std::ranges::equal(shape, stored.shape)) {

@@ -49,7 +49,7 @@ class Pass {
     if (n_ == 0) {
       return logits ? Tensor::zeros<float>({0, config_.vocab_size}) : Tensor();
     }
-    embed();
+    if (embed()) return {};
     for (layer_ = 0; layer_ < model_.loaded_layers(); ++layer_) {
       if (block()) return {};
     }
@@ -124,23 +124,27 @@ class Pass {
     return layer_ == stop_layer_ && stop_point_ == bit(point);
   }
 
-  void embed() {
+  /// True: nothing after it is wanted.
+  bool embed() {
     const EmbeddingWeights& w = weights_.embedding();
     resid_ = ws_.resid.mat<float>(n_, config_.d_model);
     places_ = place_rows(model_, ids_, boundaries_, past_, ws_);
-    const auto scale = static_cast<float>(config_.embedding_scale);
-    if (w.project_in.weight.defined()) {
-      const auto narrow = ws_.out.mat<float>(n_, config_.embedding_width());
-      embedding(w.table, ids_, narrow, scale);
-      linear(narrow, w.project_in.weight, {}, resid_);
-    } else {
-      embedding(w.table, ids_, resid_, scale);
-    }
+    const bool projected = w.project_in.weight.defined();
+    const auto tokens = projected ? ws_.out.mat<float>(n_, config_.embedding_width()) : resid_;
+    embedding(w.table, ids_, tokens, static_cast<float>(config_.embedding_scale));
+    if (at(HookPoint::kEmbed, tokens)) return true;
+    if (projected) linear(tokens, w.project_in.weight, {}, resid_);
     if (!w.token_type.empty()) add_row(w.token_type, resid_);
-    if (config_.positions == PositionKind::kLearned) {
+    if (wants(HookPoint::kPosEmbed)) {
+      const auto positions = ws_.out.mat<float>(n_, config_.d_model);
+      embedding(w.positions, ws_.positions, positions);
+      if (at(HookPoint::kPosEmbed, positions)) return true;
+      add(positions, resid_);
+    } else if (config_.positions == PositionKind::kLearned) {
       add_embedding(w.positions, ws_.positions, resid_);
     }
     if (w.norm.defined) normalize_stream(w.norm);
+    return false;
   }
 
   /// Without a norm a copy.
@@ -225,8 +229,8 @@ class Pass {
     if (at(HookPoint::kResidPre, resid_)) return true;
     if (config_.parallel_residual) {
       // The MLP's input must be taken before attention adds to the residual stream.
-      const bool only_mlp = stops_in_mlp() && !wants(HookPoint::kAttnOut);
-      if (!only_mlp) project_and_mix(w);
+      const bool only_mlp = stops_in_mlp() && !wants_attention();
+      if (!only_mlp && project_and_mix(w)) return true;
       const auto input = mlp_input(w);
       if (!only_mlp && add_output(mixed(), w.attn_out, w.attn_out_norm)) return true;
       if (at(HookPoint::kMlpIn, input)) return true;
@@ -234,7 +238,7 @@ class Pass {
       return at(HookPoint::kResidPost, resid_);
     }
     if (wired(NormWiring::kPreStream)) normalize_stream(w.attn_norm);
-    project_and_mix(w);
+    if (project_and_mix(w)) return true;
     if (add_output(mixed(), w.attn_out, w.attn_out_norm)) return true;
     if (at(HookPoint::kResidMid, resid_)) return true;
     if (wired(NormWiring::kPost)) normalize_stream(w.attn_norm);
@@ -255,6 +259,11 @@ class Pass {
            stops_at(HookPoint::kMlpOut);
   }
 
+  bool wants_attention() const {
+    return wants(HookPoint::kQ) || wants(HookPoint::kK) || wants(HookPoint::kV) ||
+           wants(HookPoint::kAttnZ) || wants(HookPoint::kAttnOut);
+  }
+
   MatView<float> mlp_input(const LayerWeights& w) {
     const auto out = ws_.normed.mat<float>(n_, config_.d_model);
     normalize<float>(resid_, before(w.mlp_norm), out);
@@ -264,20 +273,27 @@ class Pass {
   /// Where project_and_mix() leaves the heads' weighted values.
   MatView<float> mixed() const { return ws_.mixed.mat<float>(n_, config_.q_dim()); }
 
-  void project_and_mix(const LayerWeights& w) {
+  /// The attention up to its output projection. True: nothing after it is wanted.
+  bool project_and_mix(const LayerWeights& w) {
     const std::int64_t q_dim = config_.q_dim();
     const std::int64_t kv_dim = config_.kv_dim();
     qkv_ = ws_.qkv.mat<float>(n_, q_dim + 2 * kv_dim);
     chunked([&](std::int64_t begin, std::int64_t rows) {
       norm_linear(begin, before(w.attn_norm), w.qkv, qkv_.rows_range(begin, rows));
     });
+    const auto queries = qkv_.cols_range(0, q_dim);
+    const auto keys = qkv_.cols_range(q_dim, kv_dim);
+    const auto values = qkv_.cols_range(q_dim + kv_dim, kv_dim);
+    if (at(HookPoint::kQ, queries) || at(HookPoint::kK, keys) || at(HookPoint::kV, values)) {
+      return true;
+    }
     if (config_.clip_qkv > 0.0) clamp(static_cast<float>(config_.clip_qkv), qkv_);
-    const Heads<float> q(qkv_.cols_range(0, q_dim), config_.n_heads);
-    const Heads<float> k(qkv_.cols_range(q_dim, kv_dim), config_.n_kv_heads);
-    const Heads<float> v(qkv_.cols_range(q_dim + kv_dim, kv_dim), config_.n_kv_heads);
+    const Heads<float> q(queries, config_.n_heads);
+    const Heads<float> k(keys, config_.n_kv_heads);
+    const Heads<float> v(values, config_.n_kv_heads);
     if (w.q_norm.defined) {
-      normalize_heads(q, qkv_.cols_range(0, q_dim), w.q_norm);
-      normalize_heads(k, qkv_.cols_range(q_dim, kv_dim), w.k_norm);
+      normalize_heads(q, queries, w.q_norm);
+      normalize_heads(k, keys, w.k_norm);
     }
     const bool local = config_.local_rope && config_.window(layer_) > 0;
     for (const RopeRun& run : local ? places_.local_ropes : places_.ropes) {
@@ -299,13 +315,14 @@ class Pass {
     }
     if (!cache_) {
       attention(q, k, v, boundaries_, options, out);
-      return;
+    } else {
+      const Heads<float> all_k = cache_->keys(layer_, past_ + n_);
+      const Heads<float> all_v = cache_->values(layer_, past_ + n_);
+      append(k, all_k);
+      append(v, all_v);
+      attention_cached(q, all_k, all_v, options, out);
     }
-    const Heads<float> all_k = cache_->keys(layer_, past_ + n_);
-    const Heads<float> all_v = cache_->values(layer_, past_ + n_);
-    append(k, all_k);
-    append(v, all_v);
-    attention_cached(q, all_k, all_v, options, out);
+    return at(HookPoint::kAttnZ, mixed());
   }
 
   /// `all` is what `heads` views.

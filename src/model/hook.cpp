@@ -7,9 +7,9 @@
 namespace drrik {
 namespace {
 
-constexpr std::array<std::string_view, 9> kNames = {"resid_pre", "attn_out", "attn_add",
-                                                    "resid_mid", "mlp_in",   "mlp_post",
-                                                    "mlp_out",   "mlp_add",  "resid_post"};
+constexpr std::array<std::string_view, 15> kNames = {
+    "embed",    "pos_embed", "resid_pre", "q",        "k",       "v",       "attn_z",    "attn_out",
+    "attn_add", "resid_mid", "mlp_in",    "mlp_post", "mlp_out", "mlp_add", "resid_post"};
 
 }  // namespace
 

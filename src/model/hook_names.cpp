@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cctype>
 #include <charconv>
+#include <tuple>
 
 #include "drrik/base/error.h"
 #include "drrik/model/model.h"
 #include "io/lens_names.h"
 #include "model/family.h"
+#include "model/model_impl.h"
 
 namespace drrik {
 namespace {
@@ -24,9 +26,12 @@ struct Place {
   HookPoint point;
   std::string module;  // empty: the block itself
   bool input = false;
+  std::string_view part = {};  // "q", "k", "v": of an output that holds all three; empty: the whole
 
-  std::string path() const {
-    return input ? (module.empty() ? "input" : module + ".input") : module;
+  /// As module_path() writes it.
+  std::string path(std::string_view block) const {
+    return str(block, module.empty() ? "" : ".", module, input ? " (input)" : "",
+               part.empty() ? "" : str(" (", part, ")"));
   }
 };
 
@@ -42,6 +47,19 @@ std::vector<Place> places(const ModelConfig& c) {
   };
   out.push_back({HookPoint::kResidPre, "", true});
   if (!after) add(HookPoint::kResidPre, t.attn_norm, true);
+  const std::tuple<HookPoint, std::string_view, std::string_view, std::string_view> made[] = {
+      {HookPoint::kQ, "q", t.q, t.q_norm},
+      {HookPoint::kK, "k", t.k, t.k_norm},
+      {HookPoint::kV, "v", t.v, {}}};
+  for (const auto& [point, part, module, norm] : made) {
+    if (t.qkv_layout == detail::QkvLayout::kSeparate) {
+      add(point, module, false);
+    } else {
+      out.push_back({point, std::string(t.qkv), false, part});
+    }
+    if (c.qk_norm != QkNorm::kNone) add(point, norm, true);
+  }
+  add(HookPoint::kAttnZ, t.attn_out, true);
   add(HookPoint::kAttnOut, m.attention, false);
   add(HookPoint::kAttnOut, t.attn_out, false);
   add(HookPoint::kAttnOut, t.attn_out_norm, true);
@@ -71,6 +89,17 @@ std::vector<Place> places(const ModelConfig& c) {
   return out;
 }
 
+/// The same of what stands in front of the blocks: modules after the prefix, by their outputs.
+std::vector<Place> outer_places(const ModelConfig& c) {
+  const TensorNames t = detail::tensor_names(c);
+  std::vector<Place> out = {{HookPoint::kEmbed, std::string(t.embedding)}};
+  if (has_hook(c, HookPoint::kPosEmbed)) {
+    out.push_back({HookPoint::kPosEmbed, std::string(t.positions)});
+  }
+  if (c.embedding_norm) out.push_back({HookPoint::kResidPre, std::string(t.embedding_norm)});
+  return out;
+}
+
 struct LensPlace {
   HookPoint point;
   std::string_view name;
@@ -80,11 +109,28 @@ struct LensPlace {
 std::vector<LensPlace> lens_places(const ModelConfig& c) {
   const TensorNames t = detail::tensor_names(c);
   const detail::ModulePaths& m = detail::get_family(c.family).modules;
-  std::vector<LensPlace> out = {
-      {HookPoint::kResidPre, "hook_resid_pre"},   {HookPoint::kResidPre, "hook_in"},
-      {HookPoint::kMlpPost, "mlp.hook_post"},     {HookPoint::kMlpPost, "mlp.out.hook_in"},
-      {HookPoint::kResidPost, "hook_resid_post"}, {HookPoint::kResidPost, "hook_out"}};
+  std::vector<LensPlace> out = {{HookPoint::kResidPre, "hook_resid_pre"},
+                                {HookPoint::kResidPre, "hook_in"},
+                                {HookPoint::kMlpPost, "mlp.hook_post"},
+                                {HookPoint::kMlpPost, "mlp.out.hook_in"},
+                                {HookPoint::kResidPost, "hook_resid_post"},
+                                {HookPoint::kResidPost, "hook_out"},
+                                {HookPoint::kQ, "attn.hook_q"},
+                                {HookPoint::kQ, "attn.q.hook_out"},
+                                {HookPoint::kK, "attn.hook_k"},
+                                {HookPoint::kK, "attn.k.hook_out"},
+                                {HookPoint::kV, "attn.hook_v"},
+                                {HookPoint::kV, "attn.v.hook_out"},
+                                {HookPoint::kAttnZ, "attn.hook_z"},
+                                {HookPoint::kAttnZ, "attn.o.hook_in"}};
   const auto add = [&](HookPoint point, std::string_view name) { out.push_back({point, name}); };
+  // Behind the norm that the embedding may have: what the first block reads.
+  add(c.embedding_norm ? HookPoint::kResidPre : HookPoint::kEmbed, "hook_embed");
+  add(HookPoint::kEmbed, "embed.hook_out");
+  if (has_hook(c, HookPoint::kPosEmbed)) {
+    add(HookPoint::kPosEmbed, "hook_pos_embed");
+    add(HookPoint::kPosEmbed, "pos_embed.hook_out");
+  }
   // What the residual stream takes in.
   const bool normed = c.output_norms();
   add(normed ? HookPoint::kMlpAdd : HookPoint::kMlpOut, "hook_mlp_out");
@@ -120,14 +166,8 @@ std::vector<LensPlace> lens_places(const ModelConfig& c) {
   return out;
 }
 
-/// Why a model of this configuration has not the point, in words that follow "hook 'resid_mid'".
-/// Empty: it has it.
-std::string absence(HookPoint point, const ModelConfig& config) {
-  if (has_hook(config, point)) return "";
-  return str("does not exist in this ", config.family, " model: ",
-             point == HookPoint::kResidMid
-                 ? "attention and MLP both read the block's input; use resid_pre or resid_post"
-                 : "its modules' outputs pass no norm of their own; use attn_out or mlp_out");
+std::string_view base_prefix(const ModelConfig& config) {
+  return detail::get_family(config.family).tensors.prefix;
 }
 
 std::string block_path(const ModelConfig& config, std::int64_t layer) {
@@ -155,8 +195,9 @@ std::vector<std::string> known_names(const ModelConfig& config, std::int64_t lay
   for (const LensPlace& place : lens_places(config)) {
     out.push_back(detail::make_lens_name(layer, place.name));
   }
-  for (const Place& place : places(config)) {
-    out.push_back(place.module.empty() && !place.input ? block : str(block, ".", place.path()));
+  for (const Place& place : places(config)) out.push_back(place.path(block));
+  for (const Place& place : outer_places(config)) {
+    out.push_back(str(base_prefix(config), place.module));
   }
   return out;
 }
@@ -188,7 +229,7 @@ void check_layer(std::string_view name, std::int64_t layer, const ModelConfig& c
 }
 
 void check_point(std::string_view name, HookPoint point, const ModelConfig& config) {
-  const std::string why = absence(point, config);
+  const std::string why = detail::absence(point, config);
   if (!why.empty()) throw_usage(quoted(name), " ", why);
 }
 
@@ -201,12 +242,17 @@ NamedHook parse_lens(std::string_view name, const detail::LensName& parts,
   if (parts.place == "hook_resid_mid" && config.parallel_residual) {
     check_point(name, HookPoint::kResidMid, config);
   }
+  if (parts.place == "hook_pos_embed" || parts.place == "pos_embed.hook_out") {
+    check_point(name, HookPoint::kPosEmbed, config);
+  }
   const auto is = [&](std::string_view place) { return parts.place == place; };
   std::string_view why;
   if (is("ln2.hook_normalized")) {
     why = "is what the norm gives before its weight is applied; mlp_in comes after it";
   } else if (is("mlp.hook_pre")) {
     why = "stands in front of the non-linearity; mlp_post comes after it";
+  } else if (is("attn.hook_rot_q") || is("attn.hook_rot_k")) {
+    why = "stands behind the rotation of queries and keys; q and k come before it";
   } else if (is("hook_attn_out") || is("hook_resid_mid") || is("hook_mlp_in") ||
              is("attn.hook_out") || is("mlp.hook_in") || is("mlp.hook_out")) {
     why = "stands elsewhere in such a model than its name says, behind a norm or a residual add";
@@ -256,9 +302,28 @@ bool take_side(std::string_view& path) {
   return false;  // and a "[0]" that stands at the end is a layer's
 }
 
+/// Takes " (q)", " (k)", " (v)" off; which it was.
+std::string_view take_part(std::string_view& path) {
+  for (const std::string_view part : {"q", "k", "v"}) {
+    if (drop_suffix(path, str(" (", part, ")"))) return part;
+  }
+  return {};
+}
+
+/// The parts from `begin` on, as a module's name.
+std::string module_of(const std::vector<std::string>& parts, std::size_t begin) {
+  std::string out;
+  for (std::size_t i = begin; i < parts.size(); ++i) {
+    if (i > begin) out += '.';
+    out += parts[i];
+  }
+  return out;
+}
+
 NamedHook parse_path(std::string_view name, const ModelConfig& config) {
   const TensorNames& t = detail::get_family(config.family).tensors;
   std::string_view path = name;
+  const std::string_view part = take_part(path);
   const bool input = take_side(path);
   const std::vector<std::string> parts = split_path(path);
   const std::vector<std::string> blocks = split_path(t.blocks);
@@ -273,31 +338,47 @@ NamedHook parse_path(std::string_view name, const ModelConfig& config) {
            number(parts[begin + blocks.size()]).has_value();
   };
   while (begin < parts.size() && !at_blocks()) {
-    const std::string& part = parts[begin];
-    const bool known = part == "model" || part == "language_model" ||
-                       (!part.empty() && std::ranges::find(prefix, part) != prefix.end());
+    const std::string& step = parts[begin];
+    const bool known = step == "model" || step == "language_model" ||
+                       (!step.empty() && std::ranges::find(prefix, step) != prefix.end());
     if (!known) break;
     ++begin;
   }
   if (begin >= parts.size() || !at_blocks()) {
+    const std::string outer = module_of(parts, begin);
+    for (const Place& place : outer_places(config)) {
+      if (place.module == outer && !input && part.empty()) return {place.point, 0};
+    }
     refuse(name, 0, config, str("names no block of this model, wanted ", block_path(config, 0)),
            Slip::kYes);
   }
   const std::int64_t layer = *number(parts[begin + blocks.size()]);
   check_layer(name, layer, config);
-  std::string module;
-  for (std::size_t i = begin + blocks.size() + 1; i < parts.size(); ++i) {
-    if (i > begin + blocks.size() + 1) module += '.';
-    module += parts[i];
-  }
+  const std::string module = module_of(parts, begin + blocks.size() + 1);
   // A dot too many leaves an empty part, which no module's name has.
   const bool whole = parts.size() == begin + blocks.size() + 1;
   for (const Place& place : places(config)) {
     if (place.module != module || place.input != input || place.module.empty() != whole) continue;
+    if (place.part != part) continue;
     check_point(name, place.point, config);
     return {place.point, layer};
   }
+  if (!t.qkv.empty() && module == t.qkv && !input && part.empty()) {
+    refuse(name, layer, config, "gives queries, keys and values together; name one, as in (q)");
+  }
   refuse(name, layer, config, kNoPlace, Slip::kYes);
+}
+
+/// Not one of our own names.
+bool is_foreign(std::string_view text) {
+  return text.find_first_of(".[") != std::string_view::npos ||
+         detail::split_lens_name(text).has_value();
+}
+
+std::string lower(std::string_view text) {
+  std::string out(text.substr(0, kLongestName));
+  for (char& c : out) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  return out;
 }
 
 }  // namespace
@@ -313,7 +394,10 @@ HookLayers parse_hook(std::string_view name, const std::vector<std::int64_t>& la
 }
 
 bool names_a_place(std::string_view name) {
-  return name.find_first_of(".[") != std::string_view::npos;
+  const std::string_view text = trim(name);
+  if (is_foreign(text)) return true;
+  const std::string own = lower(text);
+  return own == hook_name(HookPoint::kEmbed) || own == hook_name(HookPoint::kPosEmbed);
 }
 
 std::vector<HookPoint> hook_points(const ModelConfig& config) {
@@ -326,16 +410,28 @@ std::vector<HookPoint> hook_points(const ModelConfig& config) {
 }
 
 std::int64_t hook_width(HookPoint point, const ModelConfig& config) {
-  return point == HookPoint::kMlpPost ? config.d_mlp : config.d_model;
+  switch (point) {
+    case HookPoint::kEmbed:
+      return config.embedding_width();
+    case HookPoint::kQ:
+    case HookPoint::kAttnZ:
+      return config.q_dim();
+    case HookPoint::kK:
+    case HookPoint::kV:
+      return config.kv_dim();
+    case HookPoint::kMlpPost:
+      return config.d_mlp;
+    default:
+      return config.d_model;
+  }
 }
 
 NamedHook parse_hook(std::string_view name, const ModelConfig& config) {
   const std::string_view text = trim(name);
-  if (!names_a_place(text)) {
-    std::string own(text.substr(0, kLongestName));
-    for (char& c : own) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    const HookPoint point = parse_hook(own);
+  if (!is_foreign(text)) {
+    const HookPoint point = parse_hook(lower(text));
     check_point(text, point, config);
+    if (before_blocks(point)) return {point, 0};
     return {point, std::nullopt};
   }
   if (text.size() > kLongestName) refuse(text, 0, config, "is too long for a hook's name");
@@ -359,8 +455,10 @@ Hook parse_hook(std::string_view name, std::optional<std::int64_t> layer,
 std::string module_path(const Hook& hook, const ModelConfig& config) {
   const std::string block = block_path(config, hook.layer);
   for (const Place& place : places(config)) {
-    if (place.point != hook.point) continue;
-    return str(block, place.module.empty() ? "" : ".", place.module, place.input ? " (input)" : "");
+    if (place.point == hook.point) return place.path(block);
+  }
+  for (const Place& place : outer_places(config)) {
+    if (place.point == hook.point) return str(base_prefix(config), place.module);
   }
   return str(block, " ", hook_name(hook.point));
 }

@@ -36,16 +36,29 @@ void check_hook(const Model::Impl& model, const Hook& hook) {
     throw_usage("layer ", hook.layer, " does not exist: the model has ", layers, " layers (0 to ",
                 layers - 1, ")");
   }
+  if (before_blocks(hook.point) && hook.layer != 0) {
+    throw_usage("hook '", hook_name(hook.point), "' stands in front of layer 0, and layer ",
+                hook.layer, " was asked for; wanted layer 0");
+  }
   if (hook.layer >= model.loaded_layers()) {
     throw_usage("layer ", hook.layer, " was not loaded: only the first ", model.loaded_layers(),
                 " of ", layers, " were");
   }
-  if (has_hook(model.config, hook.point)) return;
-  throw_usage("hook '", hook_name(hook.point), "' does not exist in this ", model.config.family,
-              " model: ",
-              hook.point == HookPoint::kResidMid
-                  ? "attention and MLP both read the block's input; use resid_pre or resid_post"
-                  : "its modules' outputs pass no norm of their own; use attn_out or mlp_out");
+  const std::string why = absence(hook.point, model.config);
+  if (!why.empty()) throw_usage("hook '", hook_name(hook.point), "' ", why);
+}
+
+std::string absence(HookPoint point, const ModelConfig& config) {
+  if (has_hook(config, point)) return "";
+  std::string_view why;
+  if (point == HookPoint::kResidMid) {
+    why = "attention and MLP both read the block's input; use resid_pre or resid_post";
+  } else if (point == HookPoint::kPosEmbed) {
+    why = "its positions are no table that is added; use embed or resid_pre";
+  } else {
+    why = "its modules' outputs pass no norm of their own; use attn_out or mlp_out";
+  }
+  return str("does not exist in this ", config.family, " model: ", why);
 }
 
 }  // namespace detail
@@ -57,6 +70,8 @@ bool has_hook(const ModelConfig& config, HookPoint point) {
     case HookPoint::kAttnAdd:
     case HookPoint::kMlpAdd:
       return config.output_norms();
+    case HookPoint::kPosEmbed:
+      return config.positions == PositionKind::kLearned;
     default:
       return true;
   }

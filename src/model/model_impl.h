@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "drrik/model/kv_cache.h"
@@ -84,6 +85,10 @@ namespace detail {
 /// The one way to a Model: checkpoints and random weights alike. `config` must be valid.
 Model make_model(const ModelConfig& config, const ModelOptions& options,
                  std::shared_ptr<const TensorSource> source);
+
+/// Why a model of this configuration has not the point, in words that follow "hook 'resid_mid'".
+/// Empty: it has it.
+std::string absence(HookPoint point, const ModelConfig& config);
 
 /// As Model::check_hook().
 void check_hook(const Model::Impl& model, const Hook& hook);

@@ -19,6 +19,71 @@ std::string method_of(const Json& config, const std::string& what) {
   return "an unnamed method";
 }
 
+/// Rows and columns that share a scale.
+std::array<std::int64_t, 2> get_block(const Json& config, std::string_view key,
+                                      std::string_view what) {
+  const std::vector<std::int64_t> block = get_ints(config, key, what);
+  if (block.size() != 2 || block[0] < 1 || block[1] < 1) {
+    throw_data(what, ": '", key, "' is ", shape_string(block), ", wanted two positive numbers");
+  }
+  return {block[0], block[1]};
+}
+
+[[noreturn]] void refuse(std::string_view what, std::string_view key, std::string_view got,
+                         std::string_view wanted) {
+  throw_data(what, ": '", key, "' is ", got,
+             ", of compressed-tensors' forms only 8-bit floats are ", "read; wanted ", wanted,
+             ", or the model as it was before");
+}
+
+/// How one group of matrices is stored: the block that shares a scale, if there is one.
+std::optional<std::array<std::int64_t, 2>> parse_group(const Json& weights,
+                                                       const std::string& what) {
+  expect_object(weights, what);
+  const std::int64_t bits = get_int(weights, "num_bits", what, 8);
+  if (bits != 8) refuse(what, "num_bits", str(bits), "8");
+  const std::string type = get_string(weights, "type", what, "int");
+  if (type != "float") refuse(what, "type", type, "float");
+  if (!get_bool(weights, "symmetric", what, true)) refuse(what, "symmetric", "false", "true");
+  const std::string strategy = get_string(weights, "strategy", what, "tensor");
+  if (strategy == "block") return get_block(weights, "block_structure", what);
+  if (strategy != "tensor" && strategy != "channel") {
+    refuse(what, "strategy", strategy, "tensor, channel or block");
+  }
+  return std::nullopt;
+}
+
+void parse_compressed(const Json& config, const std::string& what, Quantization& out) {
+  const std::string format = get_string(config, "format", what, "dense");
+  if (format != "float-quantized" && format != "naive-quantized") {
+    refuse(what, "format", format, "float-quantized");
+  }
+  // Weights that are pruned or rotated as well.
+  if (const Json* sparsity = find_member(config, "sparsity_config", what)) {
+    const std::string sparse = get_string(expect_object(*sparsity, what), "format", what, "dense");
+    if (sparse != "dense") refuse(what, "sparsity_config.format", sparse, "dense");
+  }
+  if (const Json* transform = find_member(config, "transform_config", what)) {
+    if (!transform->empty()) refuse(what, "transform_config", "set", "none");
+  }
+  const Json* groups = find_member(config, "config_groups", what);
+  if (groups == nullptr || expect_object(*groups, what).empty()) {
+    throw_data(what, ": 'config_groups' is absent, wanted how the weights are stored");
+  }
+  bool first = true;
+  for (const auto& [name, group] : groups->items()) {
+    const std::string where = str(what, ": config_groups.", name.substr(0, 80));
+    const Json* weights = find_member(expect_object(group, where), "weights", where);
+    if (weights == nullptr) continue;  // activations alone
+    const auto block = parse_group(*weights, where + ".weights");
+    if (!first && block != out.block) {
+      throw_data(where, ": its scales serve other blocks than another group's, wanted the same");
+    }
+    out.block = block;
+    first = false;
+  }
+}
+
 }  // namespace
 
 Quantization read_quantization(const std::filesystem::path& folder) {
@@ -31,20 +96,18 @@ Quantization read_quantization(const std::filesystem::path& folder) {
   if (config == nullptr) return out;
   const std::string what = file.string() + ": 'quantization_config'";
   const std::string method = method_of(expect_object(*config, what), what);
-  if (method != "fp8") {
+  if (method == "compressed-tensors") {
+    parse_compressed(*config, what, out);
+  } else if (method != "fp8" && method != "fbgemm_fp8") {
     const auto bits = find_int(*config, "bits", what);
     throw_data(what, ": the weights are quantised with ", method,
                bits ? str(" (", *bits, " bits)") : std::string(),
-               ", which is not read (fp8 is); use the model as it was before");
+               ", which is not read (fp8, fbgemm_fp8 and compressed-tensors' float-quantized are); "
+               "use the model as it was before");
   }
   out.fp8 = true;
-  if (find_member(*config, "weight_block_size", what) != nullptr) {
-    const std::vector<std::int64_t> block = get_ints(*config, "weight_block_size", what);
-    if (block.size() != 2 || block[0] < 1 || block[1] < 1) {
-      throw_data(what, ": 'weight_block_size' is ", shape_string(block),
-                 ", wanted two positive numbers");
-    }
-    out.block = {block[0], block[1]};
+  if (method == "fp8" && find_member(*config, "weight_block_size", what) != nullptr) {
+    out.block = get_block(*config, "weight_block_size", what);
   }
   return out;
 }

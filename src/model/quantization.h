@@ -17,12 +17,14 @@ struct Quantization {
   std::optional<std::array<std::int64_t, 2>> block;
 };
 
-/// What quantization_config of the folder's config.json says (nothing without such a file). Throws
-/// Error(data) naming the method for all but transformers' fine-grained "fp8".
+/// What quantization_config of the folder's config.json says (nothing without such a file). Read
+/// are transformers' fine-grained "fp8", "fbgemm_fp8", and "compressed-tensors" in its
+/// float-quantized format with scales a matrix, a row (its channel) or a block; throws Error(data)
+/// naming the method, or the key, for all others. Source: the packages' own configurations.
 Quantization read_quantization(const std::filesystem::path& folder);
 
 /// weight [out, in] of an 8-bit float times its scales, as float32: `scale` has one element, one a
-/// row, or [ceil(out / block), ceil(in / block)]. This is what transformers' dequantize=True gives;
+/// row, or [ceil(out / block), ceil(in / block)]. This is what the packages' own widening gives;
 /// activations stay as they are, whatever activation_scheme says. Throws Error(data) for a scale
 /// of another shape.
 Tensor scaled(const Tensor& weight, const Tensor& scale,

@@ -18,7 +18,7 @@ namespace HWY_NAMESPACE {
 // The scalars in registers.
 struct AdamVectors {
   VF beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, sqrt_bias_correction2, eps;
-  VF weight_decay;
+  VF weight_decay, keep;
   explicit AdamVectors(const AdamScalars& s)
       : beta1(hn::Set(DF(), s.beta1)),
         one_minus_beta1(hn::Set(DF(), s.one_minus_beta1)),
@@ -27,7 +27,8 @@ struct AdamVectors {
         step_size(hn::Set(DF(), s.step_size)),
         sqrt_bias_correction2(hn::Set(DF(), s.sqrt_bias_correction2)),
         eps(hn::Set(DF(), s.eps)),
-        weight_decay(hn::Set(DF(), s.weight_decay)) {}
+        weight_decay(hn::Set(DF(), s.weight_decay)),
+        keep(hn::Set(DF(), s.keep)) {}
 };
 
 // Updates m and v and returns the new parameters.
@@ -36,7 +37,7 @@ HWY_INLINE VF adam_update(const AdamVectors& k, VF param, VF grad, VF& m, VF& v)
   m = hn::MulAdd(k.beta1, m, hn::Mul(k.one_minus_beta1, g));
   v = hn::MulAdd(k.beta2, v, hn::Mul(hn::Mul(k.one_minus_beta2, g), g));
   const VF denominator = hn::Add(hn::Div(hn::Sqrt(v), k.sqrt_bias_correction2), k.eps);
-  return hn::NegMulAdd(k.step_size, hn::Div(m, denominator), param);
+  return hn::NegMulAdd(k.step_size, hn::Div(m, denominator), hn::Mul(k.keep, param));
 }
 
 HWY_INLINE void adam_run(float* param, const float* grad, float* m, float* v, std::int64_t n,

@@ -46,6 +46,7 @@ AdamScalars adam_scalars(const AdamOptions& options, std::int64_t step) {
   s.sqrt_bias_correction2 = static_cast<float>(std::sqrt(1.0 - std::pow(options.beta2, t)));
   s.eps = static_cast<float>(options.eps);
   s.weight_decay = static_cast<float>(options.weight_decay);
+  s.keep = static_cast<float>(1.0 - options.learning_rate * options.decoupled_weight_decay);
   return s;
 }
 

@@ -154,6 +154,68 @@ void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder, Mat
   });
 }
 
+void sae_decode_groups(ActiveEntries& entries, MatView<const float> decoder, MatView<const float> x,
+                       std::span<const std::int64_t> group_ends, std::span<const float> scales,
+                       MatView<float> residual_grads, MatView<double> errors) {
+  const auto groups = static_cast<std::int64_t>(group_ends.size());
+  const std::int64_t rows = x.rows();
+  const std::int64_t d = x.cols();
+  check_decoder(decoder, {}, d);
+  if (groups == 0 || scales.size() != group_ends.size() || group_ends.back() != decoder.rows() ||
+      residual_grads.rows() != groups * rows || residual_grads.cols() != d ||
+      errors.rows() != groups || errors.cols() != rows || rows != entries.rows ||
+      decoder.rows() != entries.latents) {
+    throw_data("sae: ", groups, " groups of latents, entries for [", entries.rows, ", ",
+               entries.latents, "], rows ", shape_of(x), ", decoder ", shape_of(decoder),
+               ", gradients ", shape_of(residual_grads));
+  }
+  const std::int64_t mean = entries.count / std::max<std::int64_t>(entries.rows, 1);
+  parallel_for(rows, row_grain(d * (mean + groups)), [&](std::int64_t begin, std::int64_t end) {
+    std::vector<float> values;
+    std::vector<float> sum(at(d));
+    for (std::int64_t r = begin; r < end; ++r) {
+      const std::int64_t first = entries.row_start[at(r)];
+      const std::int64_t n = entries.row_start[at(r + 1)] - first;
+      if (values.size() < at(n)) values.resize(at(2 * n));
+      for (std::int64_t e = 0; e < n; ++e) {
+        values[at(e)] = entries.value[at(entries.position[at(first + e)])];
+      }
+      const std::int32_t* latent = entries.latent.data() + first;
+      std::ranges::fill(sum, 0.0F);
+      std::int64_t e = 0;
+      for (std::int64_t g = 0; g < groups; ++g) {
+        std::int64_t stop = e;
+        while (stop < n && latent[stop] < group_ends[at(g)]) ++stop;
+        float* out = residual_grads.row_ptr(g * rows + r);
+        HWY_DYNAMIC_DISPATCH(WeightedRows)
+        (decoder.data(), decoder.stride(), latent + e, values.data() + e, stop - e, sum.data(), d,
+         out);
+        std::copy_n(out, d, sum.data());
+        errors(g, r) = HWY_DYNAMIC_DISPATCH(Residual)(out, x.row_ptr(r), d, scales[at(g)]);
+        e = stop;
+      }
+      // A latent takes part in its group's reconstruction and in all wider ones.
+      e = n;
+      for (std::int64_t g = groups; g-- > 0;) {
+        float* out = residual_grads.row_ptr(g * rows + r);
+        if (g + 1 < groups) {
+          const float* wider = residual_grads.row_ptr((g + 1) * rows + r);
+          for (std::int64_t c = 0; c < d; ++c) out[c] += wider[c];
+        }
+        std::int64_t start = e;
+        while (start > 0 && (g == 0 || latent[start - 1] >= group_ends[at(g - 1)])) --start;
+        HWY_DYNAMIC_DISPATCH(Dots)
+        (decoder.data(), decoder.stride(), latent + start, e - start, out, d, 0.0F,
+         values.data() + start);
+        e = start;
+      }
+      for (std::int64_t i = 0; i < n; ++i) {
+        entries.grad[at(entries.position[at(first + i)])] = values[at(i)];
+      }
+    }
+  });
+}
+
 void sae_residual(MatView<float> y, MatView<const float> x, float scale, std::span<double> error) {
   check_same_shape("sae", MatView<const float>(y), x);
   parallel_for(y.rows(), row_grain(y.cols()), [&](std::int64_t begin, std::int64_t end) {

@@ -458,14 +458,15 @@ void SaeSelector::keep_best() {
   }
 }
 
-void SaeSelector::finish() {
+void SaeSelector::finish(bool by_row) {
   ActiveEntries& entries = *entries_;
   if (done_ != entries.latents) {
     throw_data("sae: ", done_, " of ", entries.latents, " latents were added");
   }
   if (selection_->kind != SaeSelection::Kind::kThreshold) keep_best();
-  group();
+  if (by_row) group();
   grow(entries.value, entries.count);
+  grow(entries.grad, entries.count);
 }
 
 }  // namespace drrik

@@ -22,7 +22,7 @@ namespace {
 // Adam's step on one vector; torch divides sqrt(v) by the correction where this multiplies by its
 // inverse (one rounding of difference).
 struct AdamKernel {
-  VF beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction2, eps;
+  VF beta1, one_minus_beta1, beta2, one_minus_beta2, step_size, inverse_correction2, eps, keep;
   explicit AdamKernel(const AdamScalars& s)
       : beta1(hn::Set(DF(), s.beta1)),
         one_minus_beta1(hn::Set(DF(), s.one_minus_beta1)),
@@ -30,7 +30,8 @@ struct AdamKernel {
         one_minus_beta2(hn::Set(DF(), s.one_minus_beta2)),
         step_size(hn::Set(DF(), s.step_size)),
         inverse_correction2(hn::Set(DF(), 1.0F / s.sqrt_bias_correction2)),
-        eps(hn::Set(DF(), s.eps)) {}
+        eps(hn::Set(DF(), s.eps)),
+        keep(hn::Set(DF(), s.keep)) {}
 
   HWY_INLINE VF operator()(VF param, VF grad, VF& m, VF& v) const {
     m = hn::MulAdd(beta1, m, hn::Mul(one_minus_beta1, grad));
@@ -45,7 +46,7 @@ struct AdamKernel {
   }
   HWY_INLINE VF step(VF param, VF m, VF v) const {
     const VF denominator = hn::MulAdd(hn::Sqrt(v), inverse_correction2, eps);
-    return hn::NegMulAdd(step_size, hn::Div(m, denominator), param);
+    return hn::NegMulAdd(step_size, hn::Div(m, denominator), hn::Mul(keep, param));
   }
 };
 
@@ -161,6 +162,25 @@ void DecoderStep(float* HWY_RESTRICT w, float* HWY_RESTRICT m, float* HWY_RESTRI
   if (unit) unit_row(w, n, squares);
 }
 
+// to += by · from
+void AddRow(float by, const float* HWY_RESTRICT from, std::int64_t n, float* HWY_RESTRICT to) {
+  const VF k = hn::Set(DF(), by);
+  each_vector(n, [&](const auto& get, const auto& put)
+                     HWY_ATTR { put(hn::MulAdd(k, get(from), get(to)), to); });
+}
+
+void ScaleRow(float by, std::int64_t n, float* row) {
+  const VF k = hn::Set(DF(), by);
+  each_vector(n,
+              [&](const auto& get, const auto& put) HWY_ATTR { put(hn::Mul(k, get(row)), row); });
+}
+
+float DotRows(const float* a, const float* b, std::int64_t n) { return dot_product(a, b, n); }
+
+void RoundRow(const float* from, std::int64_t n, BF16* to) {
+  map1(from, to, n, [](DF, VF v) HWY_ATTR { return v; });
+}
+
 void GradientRow(const float* base, std::int64_t stride, const std::int32_t* row,
                  const float* weight, std::int64_t entries, std::int64_t n, float* out) {
   weighted_rows(base, stride, row, weight, entries, nullptr, n, out);
@@ -181,29 +201,56 @@ HWY_EXPORT(EncoderDecay);
 HWY_EXPORT(DecoderIdle);
 HWY_EXPORT(DecoderStep);
 HWY_EXPORT(GradientRow);
+HWY_EXPORT(AddRow);
+HWY_EXPORT(ScaleRow);
+HWY_EXPORT(DotRows);
+HWY_EXPORT(RoundRow);
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 void check_state(const SaeSweepState& s, MatView<float> centring) {
-  const MatView<float> all[] = {s.encoder_m, s.encoder_v, s.decoder, s.decoder_m, s.decoder_v};
-  for (const auto& m : all) check_same_shape("sae", s.encoder, m);
+  check_same_shape("sae", s.encoder, s.encoder_m);
+  check_same_shape("sae", s.encoder, s.encoder_v);
+  check_same_shape("sae", s.decoder, s.decoder_m);
+  check_same_shape("sae", s.decoder, s.decoder_v);
   const auto h = at(s.encoder.rows());
-  if (s.bias.size() != h || s.bias_m.size() != h || s.bias_v.size() != h) {
-    throw_data("sae: ", h, " latents, encoder bias of ", s.bias.size());
+  if (s.decoder.rows() != s.encoder.rows() || s.bias.size() != h || s.bias_m.size() != h ||
+      s.bias_v.size() != h) {
+    throw_data("sae: encoder of ", h, " latents, decoder of ", s.decoder.rows(), ", bias of ",
+               s.bias.size());
   }
   const std::int64_t blocks = (s.encoder.rows() + kSaeSweepBlock - 1) / kSaeSweepBlock;
   if (!centring.empty() && (centring.rows() < blocks || centring.cols() != s.encoder.cols())) {
     throw_data("sae: centring ", shape_of(centring), ", wanted [", blocks, ", ", s.encoder.cols(),
                "]");
   }
+  if (!s.rounded_encoder.empty()) check_same_shape("sae", s.encoder, s.rounded_encoder);
 }
 
 void check_entries(const ActiveEntries& entries, MatView<const float> xc, MatView<const float> gx,
-                   std::int64_t latents, std::int64_t d) {
-  check_same_shape("sae", xc, gx);
-  if (entries.rows != xc.rows() || entries.latents != latents || xc.cols() != d) {
+                   std::int64_t groups, std::int64_t latents, std::int64_t d, std::int64_t d_out) {
+  if (entries.rows != xc.rows() || entries.latents != latents || xc.cols() != d ||
+      gx.cols() != d_out || gx.rows() != groups * xc.rows()) {
     throw_data("sae: entries for [", entries.rows, ", ", entries.latents, "], rows ", shape_of(xc),
-               ", weights [", latents, ", ", d, "]");
+               ", output gradients ", shape_of(gx), " in ", groups, " groups, weights [", latents,
+               ", ", d, "] and [", latents, ", ", d_out, "]");
+  }
+}
+
+void check_batch(const SaeSweepBatch& batch, const SaeSweepState& s) {
+  const auto h = at(s.encoder.rows());
+  const auto groups = static_cast<std::int64_t>(std::max<std::size_t>(1, batch.group_ends.size()));
+  check_entries(*batch.entries, batch.xc, batch.gx, groups, s.encoder.rows(), s.encoder.cols(),
+                s.decoder.cols());
+  const auto n = static_cast<std::int64_t>(batch.extra_latents.size());
+  if ((!batch.bias_grad.empty() && batch.bias_grad.size() != h) ||
+      (!batch.norm_grad.empty() && batch.norm_grad.size() != h) || batch.parts < 1 ||
+      s.decoder.cols() % batch.parts != 0 ||
+      (!batch.group_ends.empty() && batch.group_ends.back() != s.encoder.rows()) ||
+      (n > 0 && (batch.extra_encoder_grad.rows() != n || batch.extra_decoder_grad.rows() != n ||
+                 batch.extra_bias_grad.size() != at(n)))) {
+    throw_data("sae: gradients by latent that do not fit ", h, " latents in ", batch.parts,
+               " parts");
   }
 }
 
@@ -213,18 +260,31 @@ void step_bias(float& param, float& m, float& v, float grad, const AdamScalars& 
   param -= s.step_size * (m / (std::sqrt(v) / s.sqrt_bias_correction2 + s.eps));
 }
 
-// One latent's step with its gradients in cache; `due`: decays due to the encoder's moments.
-void step_latent(std::int64_t j, const float* encoder_grad, const float* decoder_grad,
-                 float bias_grad, std::int32_t due, const SaeSweepOptions& options,
-                 const SaeSweepState& s, float* centring) {
-  const std::int64_t d = s.encoder.cols();
+// One latent's gradients in cache.
+struct LatentGradient {
+  float* encoder;
+  float* decoder;
+  float bias;
+  float pre_sum;  // Σ dL/dp, which reaches the input
+};
+
+void round_row(const SaeSweepState& s, std::int64_t j) {
+  if (s.rounded_encoder.empty()) return;
+  HWY_DYNAMIC_DISPATCH(RoundRow)
+  (s.encoder.row_ptr(j), s.encoder.cols(), s.rounded_encoder.row_ptr(j));
+}
+
+// `due`: decays due to the encoder's moments.
+void step_latent(std::int64_t j, const LatentGradient& grad, std::int32_t due,
+                 const SaeSweepOptions& options, const SaeSweepState& s, float* centring) {
   HWY_DYNAMIC_DISPATCH(EncoderStep)
-  (s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j), encoder_grad, d,
-   options.adam, due, bias_grad, centring);
+  (s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j), grad.encoder,
+   s.encoder.cols(), options.adam, due, grad.pre_sum, centring);
   HWY_DYNAMIC_DISPATCH(DecoderStep)
-  (s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j), decoder_grad, d,
-   options.adam, options.unit_decoder);
-  step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], bias_grad, options.adam);
+  (s.decoder.row_ptr(j), s.decoder_m.row_ptr(j), s.decoder_v.row_ptr(j), grad.decoder,
+   s.decoder.cols(), options.adam, options.unit_decoder);
+  step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], grad.bias, options.adam);
+  round_row(s, j);
 }
 
 void check_deferred(const SaeDeferred& deferred, std::int64_t latents) {
@@ -254,13 +314,22 @@ void idle_latent(std::int64_t j, const SaeSweepOptions& options, const SaeSweepS
   (s.encoder.row_ptr(j), s.encoder_m.row_ptr(j), s.encoder_v.row_ptr(j), s.encoder.cols(),
    options.adam, due, write);
   due = write ? 0 : due + 1;
+  round_row(s, j);
   step_bias(s.bias[at(j)], s.bias_m[at(j)], s.bias_v[at(j)], 0.0F, options.adam);
   if (++deferred.decoder[at(j)] == SaeDeferred::kDecoderSteps) {
     take_decoder_steps(j, options.unit_decoder, s, deferred);
   }
 }
 
-// Gradients of one latent with entries; returns dL/d(encoder bias).
+// The part of gx that latent j sees.
+MatView<const float> output_grad(const SaeSweepBatch& batch, std::int64_t j) {
+  if (batch.group_ends.empty()) return batch.gx;
+  const auto group = std::upper_bound(batch.group_ends.begin(), batch.group_ends.end(), j) -
+                     batch.group_ends.begin();
+  return batch.gx.rows_range(group * batch.xc.rows(), batch.xc.rows());
+}
+
+// Gradients of one latent by its entries; returns Σ dL/dp.
 float form_gradients(const ActiveEntries& entries, std::int64_t j, MatView<const float> xc,
                      MatView<const float> gx, float* encoder_grad, float* decoder_grad) {
   const std::int64_t first = entries.start[at(j)];
@@ -270,10 +339,54 @@ float form_gradients(const ActiveEntries& entries, std::int64_t j, MatView<const
   HWY_DYNAMIC_DISPATCH(GradientRow)
   (xc.data(), xc.stride(), row, grad, n, xc.cols(), encoder_grad);
   HWY_DYNAMIC_DISPATCH(GradientRow)
-  (gx.data(), gx.stride(), row, entries.value.data() + first, n, xc.cols(), decoder_grad);
+  (gx.data(), gx.stride(), row, entries.value.data() + first, n, gx.cols(), decoder_grad);
   float sum = 0.0F;
   for (std::int64_t e = 0; e < n; ++e) sum += grad[e];
   return sum;
+}
+
+// Index of latent j among the extra ones, or -1.
+std::int64_t extra_of(const SaeSweepBatch& batch, std::int64_t j) {
+  const auto found = std::lower_bound(batch.extra_latents.begin(), batch.extra_latents.end(), j);
+  if (found == batch.extra_latents.end() || *found != j) return -1;
+  return found - batch.extra_latents.begin();
+}
+
+// Adds what does not come from the entries; grad.pre_sum is theirs so far.
+void complete(const SaeSweepBatch& batch, std::int64_t j, const SaeSweepState& state,
+              LatentGradient& grad) {
+  const MatView<const float> decoder = state.decoder;
+  grad.bias = batch.bias_grad.empty() ? grad.pre_sum : batch.bias_grad[at(j)];
+  if (const std::int64_t i = extra_of(batch, j); i >= 0) {
+    HWY_DYNAMIC_DISPATCH(AddRow)
+    (1.0F, batch.extra_encoder_grad.row_ptr(i), batch.extra_encoder_grad.cols(), grad.encoder);
+    HWY_DYNAMIC_DISPATCH(AddRow)
+    (1.0F, batch.extra_decoder_grad.row_ptr(i), batch.extra_decoder_grad.cols(), grad.decoder);
+    grad.bias += batch.extra_bias_grad[at(i)];
+    grad.pre_sum += batch.extra_bias_grad[at(i)];
+  }
+  if (!batch.norm_grad.empty() && batch.norm_grad[at(j)] != 0.0F) {
+    const std::int64_t width = decoder.cols() / batch.parts;
+    for (std::int64_t p = 0; p < batch.parts; ++p) {
+      const float* row = decoder.row_ptr(j) + p * width;
+      const float norm = std::sqrt(HWY_DYNAMIC_DISPATCH(DotRows)(row, row, width));
+      if (!(norm > 0.0F)) continue;  // the norm has no gradient there; torch takes 0 too
+      HWY_DYNAMIC_DISPATCH(AddRow)
+      (batch.norm_grad[at(j)] / norm, row, width, grad.decoder + p * width);
+    }
+  }
+  if (batch.grad_scale != 1.0F) {
+    HWY_DYNAMIC_DISPATCH(ScaleRow)(batch.grad_scale, state.encoder.cols(), grad.encoder);
+    HWY_DYNAMIC_DISPATCH(ScaleRow)(batch.grad_scale, decoder.cols(), grad.decoder);
+    grad.bias *= batch.grad_scale;
+    grad.pre_sum *= batch.grad_scale;
+  }
+}
+
+// Whether any gradient of latent j can differ from 0.
+bool has_gradient(const SaeSweepBatch& batch, std::int64_t j) {
+  const ActiveEntries& entries = *batch.entries;
+  return entries.start[at(j)] != entries.start[at(j + 1)] || extra_of(batch, j) >= 0;
 }
 
 // Calls f(j, centring row or null) over latents [first, last), in parallel over fixed blocks.
@@ -301,8 +414,8 @@ void each_latent(std::int64_t first, std::int64_t last, std::int64_t d, bool bac
 SaeDeferred::SaeDeferred(std::int64_t latents)
     : decoder(at(latents), 0), encoder(at(latents), 0), recent(at(kDecoderSteps)) {}
 
-void sae_catch_up(const ActiveEntries& entries, bool unit_decoder, const SaeSweepState& state,
-                  SaeDeferred& deferred) {
+void sae_catch_up(const ActiveEntries& entries, std::span<const std::int64_t> extra_latents,
+                  bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred) {
   check_state(state, {});
   check_deferred(deferred, state.encoder.rows());
   each_latent(0, state.encoder.rows(), state.encoder.cols(), false, {},
@@ -310,6 +423,7 @@ void sae_catch_up(const ActiveEntries& entries, bool unit_decoder, const SaeSwee
                 if (entries.start[at(j)] == entries.start[at(j + 1)]) return;
                 take_decoder_steps(j, unit_decoder, state, deferred);
               });
+  for (const std::int64_t j : extra_latents) take_decoder_steps(j, unit_decoder, state, deferred);
 }
 
 void sae_settle(bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred) {
@@ -328,57 +442,106 @@ void sae_settle(bool unit_decoder, const SaeSweepState& state, SaeDeferred& defe
               });
 }
 
-void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
-                      MatView<const float> gx, const SaeSweepOptions& options,
+void sae_sweep_active(const SaeSweepBatch& batch, const SaeSweepOptions& options,
                       const SaeSweepState& state, SaeDeferred& deferred, MatView<float> centring) {
   check_state(state, centring);
   check_deferred(deferred, state.encoder.rows());
+  check_batch(batch, state);
   const std::int64_t d = state.encoder.cols();
-  check_entries(entries, xc, gx, state.encoder.rows(), d);
+  const std::int64_t both = d + state.decoder.cols();
   deferred.recent[at(deferred.steps++ % SaeDeferred::kDecoderSteps)] = options.adam;
-  each_latent(
-      0, state.encoder.rows(), d, options.backwards, centring, [&](std::int64_t j, float* sums) {
-        if (entries.start[at(j)] == entries.start[at(j + 1)]) {
-          idle_latent(j, options, state, deferred);
-          return;
-        }
-        static thread_local std::vector<float> gradients;
-        if (gradients.size() < at(2 * d)) gradients.resize(at(2 * d));
-        float* encoder_grad = gradients.data();
-        float* decoder_grad = encoder_grad + d;
-        const float bias_grad = form_gradients(entries, j, xc, gx, encoder_grad, decoder_grad);
-        DRRIK_ASSERT(deferred.decoder[at(j)] == 0);
-        step_latent(j, encoder_grad, decoder_grad, bias_grad, deferred.encoder[at(j)], options,
-                    state, sums);
-        deferred.encoder[at(j)] = 0;
-      });
+  each_latent(0, state.encoder.rows(), d, options.backwards, centring,
+              [&](std::int64_t j, float* sums) {
+                if (!has_gradient(batch, j)) {
+                  idle_latent(j, options, state, deferred);
+                  return;
+                }
+                static thread_local std::vector<float> buffer;
+                if (buffer.size() < at(both)) buffer.resize(at(both));
+                LatentGradient grad{buffer.data(), buffer.data() + d, 0.0F, 0.0F};
+                grad.pre_sum = form_gradients(*batch.entries, j, batch.xc, output_grad(batch, j),
+                                              grad.encoder, grad.decoder);
+                complete(batch, j, state, grad);
+                DRRIK_ASSERT(deferred.decoder[at(j)] == 0);
+                step_latent(j, grad, deferred.encoder[at(j)], options, state, sums);
+                deferred.encoder[at(j)] = 0;
+              });
 }
 
 void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
-                     std::span<const float> bias_grad, std::int64_t first,
-                     const SaeSweepOptions& options, const SaeSweepState& state,
-                     MatView<float> centring) {
+                     std::span<const float> grad_sums, std::int64_t first,
+                     const SaeSweepBatch& batch, const SaeSweepOptions& options,
+                     const SaeSweepState& state, MatView<float> centring) {
   check_state(state, centring);
-  check_same_shape("sae", encoder_grad, decoder_grad);
   const std::int64_t n = encoder_grad.rows();
   if (first % kSaeSweepBlock != 0 || first < 0 || first + n > state.encoder.rows() ||
-      static_cast<std::int64_t>(bias_grad.size()) != n ||
-      encoder_grad.cols() != state.encoder.cols()) {
-    throw_data("sae: gradients ", shape_of(encoder_grad), " from latent ", first, " for weights ",
-               shape_of(state.encoder));
+      decoder_grad.rows() != n || static_cast<std::int64_t>(grad_sums.size()) != n ||
+      encoder_grad.cols() != state.encoder.cols() || decoder_grad.cols() != state.decoder.cols()) {
+    throw_data("sae: gradients ", shape_of(encoder_grad), " and ", shape_of(decoder_grad),
+               " from latent ", first, " for weights ", shape_of(state.encoder), " and ",
+               shape_of(state.decoder));
   }
   each_latent(first, first + n, state.encoder.cols(), options.backwards, centring,
               [&](std::int64_t j, float* sums) {
-                step_latent(j, encoder_grad.row_ptr(j - first), decoder_grad.row_ptr(j - first),
-                            bias_grad[at(j - first)], /*due=*/0, options, state, sums);
+                LatentGradient grad{encoder_grad.row_ptr(j - first),
+                                    decoder_grad.row_ptr(j - first), 0.0F,
+                                    grad_sums[at(j - first)]};
+                complete(batch, j, state, grad);
+                step_latent(j, grad, /*due=*/0, options, state, sums);
               });
+}
+
+double sae_sweep_gradients(const SaeSweepBatch& batch, bool unit_decoder,
+                           const SaeSweepState& state, MatView<float> encoder_grad,
+                           MatView<float> decoder_grad, std::span<float> bias_grad,
+                           MatView<float> centring) {
+  check_state(state, centring);
+  check_batch(batch, state);
+  const std::int64_t h = state.encoder.rows();
+  const std::int64_t d = state.encoder.cols();
+  const std::int64_t d_out = state.decoder.cols();
+  SaeSweepBatch unscaled = batch;
+  unscaled.grad_scale = 1.0F;
+  std::vector<double> squares(at(h), 0.0);
+  each_latent(0, h, d, false, centring, [&](std::int64_t j, float* sums) {
+    static thread_local std::vector<float> buffer;
+    if (buffer.size() < at(d + d_out)) buffer.resize(at(d + d_out));
+    LatentGradient grad{encoder_grad.empty() ? buffer.data() : encoder_grad.row_ptr(j),
+                        decoder_grad.empty() ? buffer.data() + d : decoder_grad.row_ptr(j), 0.0F,
+                        0.0F};
+    if (!has_gradient(batch, j)) {
+      if (!encoder_grad.empty()) std::fill_n(grad.encoder, d, 0.0F);
+      if (!decoder_grad.empty()) std::fill_n(grad.decoder, d_out, 0.0F);
+      if (!bias_grad.empty()) bias_grad[at(j)] = 0.0F;
+      return;
+    }
+    grad.pre_sum = form_gradients(*batch.entries, j, batch.xc, output_grad(batch, j), grad.encoder,
+                                  grad.decoder);
+    complete(unscaled, j, state, grad);
+    const float* decoder = state.decoder.row_ptr(j);
+    const auto square = [](const float* row, std::int64_t n) {
+      return static_cast<double>(HWY_DYNAMIC_DISPATCH(DotRows)(row, row, n));
+    };
+    const auto parallel =
+        unit_decoder
+            ? static_cast<double>(HWY_DYNAMIC_DISPATCH(DotRows)(grad.decoder, decoder, d_out))
+            : 0.0;
+    squares[at(j)] = square(grad.encoder, d) + square(grad.decoder, d_out) - parallel * parallel +
+                     static_cast<double>(grad.bias) * static_cast<double>(grad.bias);
+    if (!bias_grad.empty()) bias_grad[at(j)] = grad.bias;
+    if (sums != nullptr) {
+      HWY_DYNAMIC_DISPATCH(AddRow)(grad.pre_sum, state.encoder.row_ptr(j), d, sums);
+    }
+  });
+  double sum = 0.0;
+  for (const double s : squares) sum += s;
+  return sum;
 }
 
 void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,
                           MatView<const float> gx, MatView<float> encoder_grad,
                           MatView<float> decoder_grad, std::span<float> bias_grad) {
-  check_same_shape("sae", encoder_grad, decoder_grad);
-  check_entries(entries, xc, gx, encoder_grad.rows(), encoder_grad.cols());
+  check_entries(entries, xc, gx, 1, encoder_grad.rows(), encoder_grad.cols(), decoder_grad.cols());
   each_latent(0, encoder_grad.rows(), encoder_grad.cols(), false, {}, [&](std::int64_t j, float*) {
     bias_grad[at(j)] =
         form_gradients(entries, j, xc, gx, encoder_grad.row_ptr(j), decoder_grad.row_ptr(j));

@@ -159,7 +159,8 @@ void save_sae(const ReluSae& sae, const SaeRecord& record, const fs::path& folde
                     {"device", "cpu"},
                     {"apply_b_dec_to_input", config.pre_encoder_bias},
                     {"normalize_activations", "none"},
-                    {"reshape_activations", "none"},
+                    // TransformerLens's heads stand apart, [n_heads, head_dim].
+                    {"reshape_activations", record.hook_name == "attn_z" ? "hook_z" : "none"},
                     {"metadata", metadata},
                     {"architecture", "standard"}};
   create_folders(folder);

@@ -15,43 +15,25 @@
 
 #include "drrik/ops/sae_select.h"
 #include "drrik/sae/sparse_coder.h"
+#include "drrik/sae/sparsity.h"
 
 namespace drrik {
-
-/// The loss beside the reconstruction error; a variant reads what concerns it.
-struct SparsityOptions {
-  double coefficient = 0.0;  ///< λ, after its warm-up.
-  /// standard, gated: λ Σ f ‖d‖ instead of λ Σ f.
-  bool by_decoder_norm = false;
-
-  enum class JumpRelu : std::uint8_t {
-    kL0,      ///< λ · L0 (Rajamanoharan et al., 2024).
-    kTarget,  ///< λ · (L0 / target_l0 − 1)² (dictionary_learning).
-    kTanh     ///< λ Σ tanh(tanh_scale f ‖d‖) (Anthropic, January 2025).
-  };
-  JumpRelu jumprelu = JumpRelu::kL0;
-  double target_l0 = 20.0;
-  double tanh_scale = 4.0;
-  double bandwidth = 0.001;  ///< ε of the kernel 1[|u| < 1/2] of (h − θ) / ε.
-  /// kTanh: coefficient of Σ relu(θ − h) ‖d‖ over dead latents. 0: off.
-  double preact_coefficient = 0.0;
-  /// Whether the kernel's gradient of θ also reaches h, negated (Anthropic's form).
-  bool gradient_to_input = false;
-};
 
 /// What is the same for all latents of a batch.
 struct BatchContext {
   const SparsityOptions* sparsity = nullptr;
   std::int64_t rows = 0;
-  double l0 = 0.0;                     ///< Mean active latents a row; known in backward().
-  std::span<const std::uint8_t> dead;  ///< [h], non-zero: dead; empty: unknown.
+  double l0 = 0.0;                       ///< Mean active latents a row; known in backward(), as
+  std::span<const std::int32_t> row_l0;  ///< [B], those of each row.
+  std::span<const std::uint8_t> dead;    ///< [h], non-zero: dead; empty: unknown.
 };
 
 /// One latent's entries in a batch.
 struct LatentEntries {
   std::int64_t latent = 0;
-  std::span<const float> pre;  ///< h
-  std::span<float> value;      ///< f, made by activate()
+  std::span<const std::int32_t> row;  ///< Ascending.
+  std::span<const float> pre;         ///< h
+  std::span<float> value;             ///< f, made by activate()
   /// dL/df by the reconstruction; backward() makes it dL/dp (p = h without its bias).
   std::span<float> grad;
   /// Only with gate_values(): what the gate alone would decode to, and its gradient.

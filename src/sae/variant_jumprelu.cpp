@@ -67,12 +67,23 @@ class JumpRelu final : public SaeVariant {
     const bool tanh_form = s.jumprelu == SparsityOptions::JumpRelu::kTanh;
     const bool pulled = pulls(batch, j);
     const double norm = static_cast<double>(e.decoder_norm);
-    // dL/d(step of one entry): the penalty counts active entries.
-    double step_weight = 0.0;
-    if (s.jumprelu == SparsityOptions::JumpRelu::kL0) step_weight = lambda;
-    if (s.jumprelu == SparsityOptions::JumpRelu::kTarget) {
-      step_weight = 2.0 * lambda * (batch.l0 / s.target_l0 - 1.0) / s.target_l0;
-    }
+    // dL/d(step of an entry of row r): the penalty counts active entries.
+    const auto step_weight = [&](std::int32_t r, bool active) {
+      switch (s.jumprelu) {
+        case SparsityOptions::JumpRelu::kL0:
+          return lambda;
+        case SparsityOptions::JumpRelu::kTarget:
+          // dictionary_learning takes the step of f, whose kernel has no lower half.
+          return active ? 2.0 * lambda * (batch.l0 / s.target_l0 - 1.0) / s.target_l0 : 0.0;
+        case SparsityOptions::JumpRelu::kQuadratic:
+          return 4.0 * lambda *
+                 (static_cast<double>(batch.row_l0[static_cast<std::size_t>(r)]) - s.target_l0) /
+                 s.target_l0;
+        case SparsityOptions::JumpRelu::kTanh:
+          break;
+      }
+      return 0.0;
+    };
     double theta_grad = 0.0;
     double norm_grad = 0.0;
     double bias_grad = 0.0;
@@ -81,17 +92,18 @@ class JumpRelu final : public SaeVariant {
       const auto h = static_cast<double>(e.pre[i]);
       const bool active = h > theta;
       double df = static_cast<double>(e.grad[i]);  // dL/df
-      if (active && tanh_form) {
-        const double t = std::tanh(s.tanh_scale * h * norm);
+      if (tanh_form) {
+        const double f = active ? h : 0.0;
+        const double t = std::tanh(s.tanh_scale * f * norm);
         const double slope = lambda * s.tanh_scale * (1.0 - t * t);
         out.penalty += lambda * t;
         df += slope * norm;
-        norm_grad += slope * h;
+        norm_grad += slope * f;
       }
       if (active && s.jumprelu == SparsityOptions::JumpRelu::kL0) out.penalty += lambda;
       double dh = active ? df : 0.0;
       if (std::abs(h - theta) < s.bandwidth / 2) {
-        const double kernel = (df * theta + step_weight) / s.bandwidth;
+        const double kernel = (df * theta + step_weight(e.row[i], active)) / s.bandwidth;
         theta_grad -= kernel;
         if (s.gradient_to_input) dh += kernel;
       }
@@ -116,9 +128,17 @@ class JumpRelu final : public SaeVariant {
 
   double batch_penalty(const BatchContext& batch) const override {
     const SparsityOptions& s = *batch.sparsity;
-    if (s.jumprelu != SparsityOptions::JumpRelu::kTarget) return 0.0;
-    const double off = batch.l0 / s.target_l0 - 1.0;
-    return s.coefficient * off * off;
+    if (s.jumprelu == SparsityOptions::JumpRelu::kTarget) {
+      const double off = batch.l0 / s.target_l0 - 1.0;
+      return s.coefficient * off * off;
+    }
+    if (s.jumprelu != SparsityOptions::JumpRelu::kQuadratic) return 0.0;
+    double sum = 0.0;
+    for (const std::int32_t l0 : batch.row_l0) {
+      const double off = static_cast<double>(l0) - s.target_l0;
+      sum += off * off;
+    }
+    return s.coefficient * 2.0 / s.target_l0 * sum / static_cast<double>(batch.rows);
   }
 
  private:

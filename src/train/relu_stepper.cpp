@@ -84,7 +84,8 @@ class ReluStepper final : public Stepper {
     if (!std::isfinite(out.loss.loss)) return out;
     mark_active(number, last_active, out.sparse);
     if (out.sparse) {
-      sae_sweep_active(entries_, x, residual, sweep, sweep_state(), deferred_, centring());
+      sae_sweep_active({.entries = &entries_, .xc = x, .gx = residual}, sweep, sweep_state(),
+                       deferred_, centring());
     } else {
       dense_backward(x, residual, sweep);
     }
@@ -231,7 +232,7 @@ class ReluStepper final : public Stepper {
     });
     sae_group_by_row(entries_);
     watch.lap(phases_.order);
-    sae_catch_up(entries_, sae_.config().normalize_decoder, sweep_state(), deferred_);
+    sae_catch_up(entries_, {}, sae_.config().normalize_decoder, sweep_state(), deferred_);
     watch.lap(phases_.sweep);
     l1_sums_.resize(at(x.rows()));
     sae_decode_active(entries_, std::as_const(sae_).decoder(), x, scale_, l1_, residual, error_,
@@ -277,7 +278,7 @@ class ReluStepper final : public Stepper {
       sae_mask_dense(f, l1_, gf, gb);
       matmul(gf, Trans::kNo, x, Trans::kNo, ge);
       matmul(f, Trans::kNo, residual, Trans::kNo, gd);
-      sae_sweep_dense(ge, gd, gb, first, sweep, sweep_state(), centring());
+      sae_sweep_dense(ge, gd, gb, first, {}, sweep, sweep_state(), centring());
     });
   }
 

@@ -12,18 +12,9 @@
 #include "drrik/ops/sae_kernels.h"
 #include "drrik/sae/relu_sae.h"
 #include "drrik/train/trainer.h"
+#include "train/phases.h"
 
 namespace drrik {
-
-/// Seconds spent so far in each phase of sparse steps.
-struct PhaseSeconds {
-  double pack = 0;     ///< centring and packing the batch for the product
-  double product = 0;  ///< encoder product
-  double select = 0;   ///< bias, ReLU, active entries by latent
-  double order = 0;    ///< the same entries by row
-  double decode = 0;   ///< reconstruction, residual, feature gradients
-  double sweep = 0;    ///< weight gradients, Adam, unit norm
-};
 
 struct StepOutcome {
   SaeLoss loss;  ///< Before the update.

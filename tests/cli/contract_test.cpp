@@ -169,6 +169,40 @@ TEST_F(Contract, LogitsAndHooksWriteNumpyFiles) {
   EXPECT_EQ(json.at("module").get<std::string>().rfind("model.layers[0].mlp", 0), 0U);
 }
 
+// Layers prepared anew in every pass give the same bytes as those that stay.
+TEST_F(Contract, StreamedWeightsChangeNothing) {
+  const auto both = [&](std::vector<std::string> args, const std::string& output,
+                        const std::string& file) {
+    args.insert(args.end(), {"--model", demo_model(), "--output", "", "--stream-weights", ""});
+    std::vector<std::string> bytes;
+    for (const char* how : {"off", "on"}) {
+      args.end()[-3] = path(how + output);
+      args.back() = how;
+      run_ok(args);
+      bytes.push_back(read_file(folder_ / (how + output + file)));
+    }
+    EXPECT_FALSE(bytes[0].empty());
+    EXPECT_TRUE(bytes[0] == bytes[1]) << args[0];
+  };
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    both({"logits", "--tokens", "1 2 3", "--dtype", dtype}, std::string(dtype) + "-l.npy", "");
+  }
+  both({"hooks", "--tokens", "1 2 3", "--hook", "attn_z", "--layer", "1"}, "-h.npy", "");
+  both({"extract", "--dataset", demo_text(), "--layers", "0,1", "--num-samples", "4", "--positions",
+        "all"},
+       "-acts", "/activations.npy");
+  const std::vector<std::string> generate = {"generate", "--model",       demo_model(),
+                                             "--prompt", "The sea was",   "--max-new-tokens",
+                                             "8",        "--temperature", "0"};
+  auto streamed = generate;
+  streamed.insert(streamed.end(), {"--stream-weights", "on"});
+  EXPECT_EQ(run_ok(streamed).out, run_ok(generate).out);
+  EXPECT_EQ(run({"logits", "--model", demo_model(), "--tokens", "1", "--output", path("x.npy"),
+                 "--stream-weights", "maybe"})
+                .exit_code,
+            2);
+}
+
 TEST_F(Contract, InfoSaysWhatAFolderIs) {
   const Json model = parse_json(run_ok({"info", demo_model(), "--json"}).out, "output");
   EXPECT_EQ(model.at("kind").get<std::string>(), "model");

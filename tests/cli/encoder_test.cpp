@@ -120,6 +120,20 @@ TEST_F(Encoder, GivesTheLogitsOfItsMaskedLanguageModel) {
   EXPECT_EQ(info.at("hook_names").at("mlp_out").at("module"), "bert.encoder.layer[0].output.dense");
 }
 
+TEST_F(Encoder, SaysWhatABaseModelLacks) {
+  const std::string bare = (fs::path(DRRIK_TEST_DATA) / "encoders" / "bert-bare").string();
+  const Result logits =
+      run({"logits", "--model", bare, "--tokens", "1 2", "--output", path("logits.npy")});
+  EXPECT_EQ(logits.exit_code, 3);
+  for (const char* part :
+       {"cls.predictions.transform.dense.weight", "absent from", "wanted [15, 15]",
+        "tensors there have no such output head", "saved with the head"}) {
+    EXPECT_NE(logits.err.find(part), std::string::npos) << logits.err;
+  }
+  run_ok({"hooks", "--model", bare, "--tokens", "1 2", "--hook", "attn_z", "--layer", "1",
+          "--output", path("hooks.npy")});
+}
+
 TEST_F(Encoder, RunsThePipelineWithoutWhatNeedsANextToken) {
   write("run.yaml", "extractor:\n  model: {model_name: '" + path("bert") +
                         "'}\n  dataset: {dataset_name: '" + path("text.txt") +

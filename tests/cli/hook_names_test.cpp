@@ -123,6 +123,60 @@ TEST_F(HookNames, StandInAnAutoencodersRecord) {
   }
 }
 
+// What SAELens's autoencoders of attention layers read; their heads stand apart there.
+TEST_F(HookNames, OfTheHeadsServeFromExtractionToSteering) {
+  ASSERT_EQ(extract({"--hook", "attn_z", "--layers", "1", "--num-samples", "24"}, "ours").exit_code,
+            0);
+  for (const std::string name :
+       {"blocks.1.attn.hook_z", "model.layers[1].self_attn.o_proj.input"}) {
+    ASSERT_EQ(extract({"--hook", name, "--num-samples", "24"}, "acts").exit_code, 0) << name;
+    EXPECT_EQ(read_file(folder_ / "acts/activations.npy"),
+              read_file(folder_ / "ours/activations.npy"));
+    std::filesystem::remove_all(folder_ / "acts");
+  }
+  run_ok({"train", "--activations", path("ours"), "--output", path("sae"), "--hidden-dim", "128",
+          "--steps", "20", "--batch-size", "64"});
+  const Json cfg = parse_json(read_file(folder_ / "sae/cfg.json"), "cfg.json");
+  EXPECT_EQ(cfg.at("metadata").at("hook_name"), "blocks.1.attn.hook_z");
+  EXPECT_EQ(cfg.at("reshape_activations"), "hook_z");
+  const Json told = parse_json(run_ok({"info", path("sae"), "--json"}).out, "output");
+  EXPECT_EQ(told.at("hook"), "attn_z");
+  EXPECT_EQ(told.at("layer"), 1);
+  const Json info = parse_json(run_ok({"info", demo_model(), "--json"}).out, "output");
+  const std::int64_t width =
+      info.at("heads").get<std::int64_t>() * info.at("head_dim").get<std::int64_t>();
+  EXPECT_EQ(info.at("hooks").at("attn_z"), width);
+  EXPECT_EQ(cfg.at("d_in"), width);
+  for (const bool sidecar : {true, false}) {
+    if (!sidecar) std::filesystem::remove(folder_ / "sae/drrik.json");
+    const Result steered =
+        run_ok({"steer", "--sae", path("sae"), "--model", demo_model(), "--prompt", "The sea",
+                "--feature", "3", "--strength", "4", "--max-new-tokens", "3"});
+    EXPECT_EQ(steered.err.find("is used at"), std::string::npos) << steered.err;
+  }
+}
+
+TEST_F(HookNames, BeforeTheBlocksTakeNoLayer) {
+  ASSERT_EQ(extract({"--hook", "embed"}, "ours").exit_code, 0);
+  const std::string wanted = read_file(folder_ / "ours/activations.npy");
+  for (const std::string name : {"hook_embed", "model.embed_tokens", "resid_pre"}) {
+    ASSERT_EQ(extract({"--hook", name}, "x").exit_code, 0) << name;
+    EXPECT_EQ(read_file(folder_ / "x/activations.npy"), wanted) << name;
+    std::filesystem::remove_all(folder_ / "x");
+  }
+  refuses(extract({"--hook", "embed", "--layers", "1"}, "x"), "is in layer 0, and layer 1");
+  refuses(extract({"--hook", "pos_embed"}, "x"), "does not exist in this llama model");
+  run_ok({"train", "--activations", path("ours"), "--output", path("sae"), "--hidden-dim", "128",
+          "--steps", "20", "--batch-size", "64"});
+  const Json cfg = parse_json(read_file(folder_ / "sae/cfg.json"), "cfg.json");
+  EXPECT_EQ(cfg.at("metadata").at("hook_name"), "hook_embed");
+  EXPECT_EQ(cfg.at("reshape_activations"), "none");
+  std::filesystem::remove(folder_ / "sae/drrik.json");
+  const Result features = run_ok(
+      {"features", "--sae", path("sae"), "--model", demo_model(), "--text", "The sea was calm."});
+  EXPECT_EQ(features.err.find("is used at"), std::string::npos) << features.err;
+}
+
 TEST_F(HookNames, AreShownByInfo) {
   const Json info = parse_json(run_ok({"info", demo_model(), "--json"}).out, "output");
   const Json& names = info.at("hook_names");

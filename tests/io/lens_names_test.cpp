@@ -20,8 +20,8 @@ TEST(LensNames, AreSplit) {
 }
 
 TEST(LensNames, MapBothWays) {
-  for (const char* own :
-       {"resid_pre", "attn_out", "resid_mid", "mlp_in", "mlp_post", "mlp_out", "resid_post"}) {
+  for (const char* own : {"embed", "pos_embed", "resid_pre", "q", "k", "v", "attn_z", "attn_out",
+                          "resid_mid", "mlp_in", "mlp_post", "mlp_out", "resid_post"}) {
     EXPECT_EQ(find_own_place(find_lens_place(own)), own);
   }
   EXPECT_EQ(find_lens_place("mlp_out"), "hook_mlp_out");

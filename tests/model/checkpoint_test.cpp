@@ -156,9 +156,10 @@ TEST(Checkpoint, NormsMayHaveTheirOldNames) {
       << text;
 }
 
-// transformers' own widening is the oracle: see tools/reference/checkpoint_reference.py.
+// The packages' own widening is the oracle: see tools/reference/checkpoint_reference.py.
 TEST(Checkpoint, EightBitFloatsWithScalesGiveWhatTransformersMakesOfThem) {
-  for (const char* name : {"fp8-block", "fp8-matrix"}) {
+  for (const char* name : {"fp8-block", "fp8-matrix", "compressed-channel", "compressed-tensor",
+                           "compressed-block", "fbgemm"}) {
     SCOPED_TRACE(name);
     const auto file = SafetensorsFile::open(checkpoint(name) / "logits.safetensors");
     const Tensor ids = file.get("ids");
@@ -267,6 +268,37 @@ TEST(Checkpoint, OtherQuantisedModelsAreRefusedByName) {
       {R"({"load_in_4bit":true})", "quantised with bitsandbytes"},
       {R"({"quant_method":"mxfp4"})", "quantised with mxfp4"},
       {R"({})", "quantised with an unnamed method"},
+      {R"({"quant_method":"compressed-tensors","format":"pack-quantized","config_groups":{}})",
+       "'format' is pack-quantized"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized"})",
+       "'config_groups' is absent"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":
+           {"weights":{"num_bits":4,"type":"float"}}}})",
+       "config_groups.g.weights: 'num_bits' is 4"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":
+           {"weights":{"num_bits":8,"type":"int"}}}})",
+       "'type' is int"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":
+           {"weights":{"num_bits":8,"type":"float","strategy":"group"}}}})",
+       "'strategy' is group"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":
+           {"weights":{"num_bits":8,"type":"float","symmetric":false}}}})",
+       "'symmetric' is false"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":
+           {"weights":{"num_bits":8,"type":"float","strategy":"block","block_structure":[16]}}}})",
+       "'block_structure' is [16], wanted two positive numbers"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{
+           "a":{"weights":{"num_bits":8,"type":"float","strategy":"channel"}},"b":
+           {"weights":{"num_bits":8,"type":"float","strategy":"block","block_structure":[4,4]}}}})",
+       "its scales serve other blocks"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":7},
+           "sparsity_config":{"format":"sparse-24-bitmask"}})",
+       "'sparsity_config.format' is sparse-24-bitmask"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":7},
+           "transform_config":{"config_groups":{}}})",
+       "'transform_config' is set"},
+      {R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":7}})",
+       "wanted an object"},
       {R"(7)", "wanted an object"},
   };
   for (const auto& [config, part] : cases) {

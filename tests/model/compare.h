@@ -81,6 +81,7 @@ inline std::vector<Hook> all_hooks(const Model& model) {
   for (std::int64_t layer = 0; layer < model.config().n_layers; ++layer) {
     for (const std::string& name : hook_names()) {
       const Hook hook{parse_hook(name), layer};
+      if (before_blocks(hook.point) && layer > 0) continue;
       if (has_hook(model.config(), hook.point)) out.push_back(hook);
     }
   }

@@ -50,7 +50,7 @@ TEST_P(Encoder, GivesTheLogits) {
 
 TEST_P(Encoder, GivesEveryHookInOrder) {
   const Model model = load();
-  EXPECT_EQ(all_hooks(model).size(), static_cast<std::size_t>(7 * model.config().n_layers));
+  EXPECT_EQ(all_hooks(model).size(), static_cast<std::size_t>(2 + 11 * model.config().n_layers));
   test::expect_hooks_in_order(model, reference_of(GetParam()), kTolerance);
 }
 

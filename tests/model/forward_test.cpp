@@ -155,7 +155,8 @@ TEST(Forward, EveryPointOfEveryWiringReachesTheLogits) {
       options.hooks = {hook};
       options.on_hook = [](const Hook&, MatView<float> x) {
         for (std::int64_t r = 0; r < x.rows(); ++r) {
-          for (std::int64_t c = 0; c < x.cols(); ++c) x(r, c) += static_cast<float>(c % 3);
+          // Not the same in every row: all keys moved alike change no softmax.
+          for (std::int64_t c = 0; c < x.cols(); ++c) x(r, c) += static_cast<float>((c + r) % 3);
         }
       };
       const Tensor edited = model.forward(batch, options);
@@ -230,7 +231,8 @@ TEST(Forward, EditsAreSeenByWhatFollows) {
       options.hooks = {hook};
       options.on_hook = [](const Hook&, MatView<float>) {};
       const Tensor plain = model.forward(batch, options);
-      options.on_hook = [](const Hook&, MatView<float> x) { x(0, 0) += 5.0F; };
+      // The second row: the first sees itself alone, whatever its query is.
+      options.on_hook = [](const Hook&, MatView<float> x) { x(1, 0) += 5.0F; };
       const Tensor steered = model.forward(batch, options);
       EXPECT_GT(relative_error(steered.data<float>(), plain.data<float>()), 1e-4) << name << point;
     }
@@ -334,36 +336,57 @@ TEST(Forward, RunsFromSeveralThreadsAtOnce) {
   for (const auto& result : got) EXPECT_EQ(result, want);
 }
 
-TEST(Forward, StopsAfterTheLastHook) {
+ModelConfig small_config() {
   ModelConfig config = bench_llama_config();
   config.d_model = 128;
   config.n_heads = 2;
   config.n_kv_heads = 2;
   config.d_mlp = 256;
   config.vocab_size = 64;
-  const Model model = make_random_model(config, 1);
+  return config;
+}
+
+/// Processor time of this thread, which other programs do not lengthen much; the best of some.
+double cost_of(const Model& model, const Hook& hook) {
   TokenBatch batch;
   batch.append(std::vector<std::int32_t>(256, 3));
   const int threads = num_threads();
   set_num_threads(1);
-  // Processor time of this thread, which other programs do not lengthen much; the best of some.
-  const auto cost = [&](std::int64_t layer) {
-    ForwardOptions options;
-    options.hooks = {{HookPoint::kMlpOut, layer}};
-    options.on_hook = [](const Hook&, MatView<float>) {};
-    double best = 1e9;
-    for (int i = 0; i < 7; ++i) {
-      const std::clock_t start = std::clock();
-      model.forward(batch, options);
-      best = std::min(best, static_cast<double>(std::clock() - start));
-    }
-    return best;
-  };
-  const double first = cost(0);
-  const double last = cost(11);
+  ForwardOptions options;
+  options.hooks = {hook};
+  options.on_hook = [](const Hook&, MatView<float>) {};
+  double best = 1e9;
+  for (int i = 0; i < 7; ++i) {
+    const std::clock_t start = std::clock();
+    model.forward(batch, options);
+    best = std::min(best, static_cast<double>(std::clock() - start));
+  }
   set_num_threads(threads);
+  return best;
+}
+
+TEST(Forward, StopsAfterTheLastHook) {
+  const Model model = make_random_model(small_config(), 1);
+  const double first = cost_of(model, {HookPoint::kMlpOut, 0});
+  const double last = cost_of(model, {HookPoint::kMlpOut, 11});
   // A twelfth; a third would already mean that later layers ran.
   EXPECT_LT(first, last / 3.0) << first << " " << last;
+}
+
+TEST(Forward, StopsInsideABlock) {
+  ModelConfig config = small_config();
+  config.n_layers = 2;
+  config.d_mlp = 8192;  // The MLPs' 3 · d_mlp are 64 times the width of queries, keys and values.
+  for (const bool parallel : {false, true}) {
+    config.parallel_residual = parallel;
+    const Model model = make_random_model(config, 1);
+    const double all = cost_of(model, {HookPoint::kMlpOut, 0});
+    for (const HookPoint point : {HookPoint::kEmbed, HookPoint::kQ, HookPoint::kK, HookPoint::kV,
+                                  HookPoint::kAttnZ, HookPoint::kAttnOut}) {
+      const double part = cost_of(model, {point, 0});
+      EXPECT_LT(part, all / 3.0) << hook_name(point) << " " << part << " " << all;
+    }
+  }
 }
 
 TEST(Forward, NothingAskedIsNothingDone) {

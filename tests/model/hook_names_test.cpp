@@ -3,6 +3,7 @@
 
 #include "drrik/model/hook_names.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -22,12 +23,15 @@ struct Case {
   ModelConfig config;
   /// Names of the same values.
   std::vector<std::vector<std::string>> groups;
+  std::vector<std::vector<std::string>> outer;  // what stands in front of block 0
 
-  /// The group of a name, -1 when the file has it not.
+  /// The group of a name, -1 when the file has it not. Those of `outer` follow the others.
   int group_of(const std::string& wanted) const {
-    for (std::size_t g = 0; g < groups.size(); ++g) {
-      for (const std::string& known : groups[g]) {
-        if (known == wanted) return static_cast<int>(g);
+    int at = 0;
+    for (const auto* part : {&groups, &outer}) {
+      for (const auto& group : *part) {
+        if (std::ranges::find(group, wanted) != group.end()) return at;
+        ++at;
       }
     }
     return -1;
@@ -50,9 +54,8 @@ const std::vector<Case>& cases() {
       Case c;
       c.name = get_string(entry, "name", "case");
       c.config = parse_model_config(json_text(entry.at("config")), c.name);
-      for (const Json& group : entry.at("groups")) {
-        c.groups.push_back(group.get<std::vector<std::string>>());
-      }
+      c.groups = entry.at("groups").get<std::vector<std::vector<std::string>>>();
+      c.outer = entry.at("outer").get<std::vector<std::vector<std::string>>>();
       out.push_back(std::move(c));
     }
     return out;
@@ -102,22 +105,54 @@ TEST(HookNames, MeanTheSameValuesInEverySpelling) {
   }
 }
 
+TEST(HookNames, OfWhatStandsBeforeTheBlocksMeanTheSameValues) {
+  for (const Case& c : cases()) {
+    std::map<HookPoint, std::set<std::size_t>> groups_of;
+    for (std::size_t g = 0; g < c.outer.size(); ++g) {
+      for (const std::string& name : c.outer[g]) {
+        if (name == "blocks.0.input") {  // the script's own name for it
+          groups_of[HookPoint::kResidPre].insert(g);
+          continue;
+        }
+        const auto hook = try_parse(name, c.config);
+        if (!hook) continue;
+        EXPECT_EQ(hook->layer, 0) << c.name << ": " << name;
+        groups_of[hook->point].insert(g);
+      }
+    }
+    EXPECT_EQ(groups_of.contains(HookPoint::kPosEmbed), has_hook(c.config, HookPoint::kPosEmbed));
+    EXPECT_TRUE(groups_of.contains(HookPoint::kEmbed)) << c.name;
+    for (const auto& [point, groups] : groups_of) {
+      EXPECT_EQ(groups.size(), 1U) << c.name << ": " << hook_name(point);
+    }
+    for (const char* name : {"hook_embed", "hook_pos_embed", "embed.hook_out"}) {
+      if (c.group_of(name) < 0) continue;
+      EXPECT_TRUE(try_parse(name, c.config)) << c.name << ": " << name;
+      EXPECT_TRUE(names_a_place(name));
+    }
+  }
+}
+
 TEST(HookNames, AreWrittenAsTheyAreRead) {
   for (const Case& c : cases()) {
     for (const HookPoint point : hook_points(c.config)) {
       const std::string what = str(c.name, ": ", hook_name(point));
-      const std::string path = module_path({point, kLayer}, c.config);
-      const int group = c.group_of(as_in_file(path));
-      EXPECT_GE(group, 0) << what << ": transformers has no " << path;
+      const std::int64_t layer = before_blocks(point) ? 0 : kLayer;
+      const std::string path = module_path({point, layer}, c.config);
+      // A part of what a module gives has no name in transformers.
+      const bool part = path.ends_with("(q)") || path.ends_with("(k)") || path.ends_with("(v)");
+      const std::string name = part ? transformer_lens_name({point, layer}, c.config) : path;
+      const int group = c.group_of(part ? name : as_in_file(path));
+      EXPECT_TRUE(group >= 0 || (part && !c.lens_knows_it())) << what << ": nobody has " << name;
       const auto back = try_parse(path, c.config);
       ASSERT_TRUE(back) << what << ": " << path;
-      EXPECT_EQ(back->layer, kLayer);
+      EXPECT_EQ(back->layer, layer);
       // OLMo 2 has no norm in front of its MLP: there resid_mid and mlp_in are one place.
       if (back->point != point) {
         EXPECT_EQ(c.config.norm_wiring, NormWiring::kOutput) << what << ": " << path;
         EXPECT_EQ(group, c.group_of(as_in_file(module_path({back->point, kLayer}, c.config))));
       }
-      const std::string lens = transformer_lens_name({point, kLayer}, c.config);
+      const std::string lens = transformer_lens_name({point, layer}, c.config);
       if (lens.empty()) continue;
       const auto lens_back = try_parse(lens, c.config);
       ASSERT_TRUE(lens_back) << what << ": " << lens;
@@ -131,6 +166,12 @@ TEST(HookNames, AreWrittenAsTheyAreRead) {
 // TransformerLens's usual names are all there where it has them.
 TEST(HookNames, OfTransformerLensAreAccepted) {
   for (const Case& c : cases()) {
+    for (const char* place : {"attn.hook_q", "attn.hook_k", "attn.hook_v", "attn.hook_z",
+                              "attn.q.hook_out", "attn.o.hook_in"}) {
+      const std::string name = str("blocks.", kLayer, ".", place);
+      EXPECT_EQ(c.group_of(name) >= 0, c.lens_knows_it()) << c.name << ": " << name;
+      EXPECT_TRUE(try_parse(name, c.config)) << c.name << ": " << name;
+    }
     if (!c.config.causal) continue;  // its names for encoders mean other things
     for (const char* place : {"hook_resid_pre", "hook_attn_out", "hook_resid_mid", "hook_mlp_in",
                               "hook_mlp_out", "hook_resid_post", "mlp.hook_post", "mlp.hook_in"}) {
@@ -178,6 +219,15 @@ TEST(HookNames, ComeWithAndWithoutPrefixAndBrackets) {
       {"gpt2", "h.1.mlp.c_proj.input", HookPoint::kMlpPost},
       {"gpt2", "model.transformer.h[1].mlp.output", HookPoint::kMlpOut},
       {"gpt2", "transformer.h.1.ln_2.output", HookPoint::kMlpIn},
+      {"llama", "attn_z", HookPoint::kAttnZ},
+      {"llama", "blocks.1.attn.hook_z", HookPoint::kAttnZ},
+      {"llama", "layers[1].self_attn.o_proj.input", HookPoint::kAttnZ},
+      {"llama", "layers[1].self_attn.q_proj", HookPoint::kQ},
+      {"llama", "model.layers[1].self_attn.v_proj.output", HookPoint::kV},
+      {"qwen3", "model.layers[1].self_attn.k_norm.input", HookPoint::kK},
+      {"gpt2", "h[1].attn.c_attn (k)", HookPoint::kK},
+      {"gpt2", "transformer.h.1.attn.c_attn.output (v)", HookPoint::kV},
+      {"falcon", "transformer.h.1.self_attention.query_key_value (q)", HookPoint::kQ},
   };
   for (const Row& row : rows) {
     const NamedHook hook = parse_hook(row.name, config_of(row.model));
@@ -225,6 +275,16 @@ TEST(HookNames, RefuseWhatIsNoPlace) {
   refused("llama", "model.layers[1].input_layernorm", {"is not a place that can be read"});
   refused("gpt_neox", "blocks.1.hook_resid_mid", {"does not exist in this gpt_neox model"});
   refused("gpt_neox", "resid_mid", {"does not exist in this gpt_neox model"});
+  refused("gpt2", "transformer.h[1].attn.c_attn", {"together", "(q)", "h[1].attn.c_attn (v)"});
+  refused("llama", "model.layers[1].self_attn.q_proj (q)", {"is not a place that can be read"});
+  refused("gpt2", "transformer.h[1].attn.c_attn (input) (q)", {"is not a place"});
+  refused("llama", "blocks.1.attn.hook_rot_q", {"behind the rotation"});
+  refused("llama", "blocks.0.hook_embed", {"wanted model.layers[0]"});
+  refused("llama", "hook_pos_embed", {"does not exist in this llama model", "no table"});
+  refused("llama", "pos_embed", {"does not exist in this llama model", "no table"});
+  refused("bloom", "pos_embed", {"does not exist in this bloom model"});
+  refused("llama", "model.embed_tokens.input", {"wanted model.layers[0]"});
+  refused("llama", "model.embed_token", {"did you mean 'model.embed_tokens'"});
   refused("llama", "", {"known"});
   for (const char* odd : {".", "[", "]", "..", "model.", "layers.1.", "layers..1", ".input",
                           " (input)", "layers[1]..mlp", "blocks.", "blocks.1", "blocks.1."}) {
@@ -286,6 +346,15 @@ TEST(HookNames, AgreeWithLayersOrReplaceThem) {
   EXPECT_NE(text.find("names no layer"), std::string::npos) << text;
   std::tie(kind, text) = error_of([&] { parse_hook("mlp_out", Layer(2), llama); });
   EXPECT_NE(text.find("layer 2 does not exist"), std::string::npos) << text;
+
+  for (const char* name : {"embed", "Embed", "hook_embed", "model.embed_tokens"}) {
+    EXPECT_EQ(parse_hook(name, Layer(), llama), (Hook{HookPoint::kEmbed, 0})) << name;
+    EXPECT_TRUE(names_a_place(name));
+    std::tie(kind, text) = error_of([&] { parse_hook(name, Layer(1), llama); });
+    EXPECT_NE(text.find("is in layer 0, and layer 1 was asked for"), std::string::npos) << text;
+  }
+  EXPECT_EQ(parse_hook("hook_embed", config_of("bert")).point, HookPoint::kResidPre);
+  EXPECT_EQ(parse_hook("hook_pos_embed", config_of("bert")).point, HookPoint::kPosEmbed);
 
   using Layers = std::vector<std::int64_t>;
   EXPECT_EQ(parse_hook("mlp_out", Layers{0, 1}, llama).layers, (Layers{0, 1}));

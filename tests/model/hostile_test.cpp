@@ -266,6 +266,11 @@ TEST(HostileModel, ImpossibleRequests) {
               }).first,
               ErrorKind::kUsage);
   }
+  const auto table = error_of([&] { model.check_hook({HookPoint::kPosEmbed, 0}); });
+  EXPECT_EQ(table.first, ErrorKind::kUsage);
+  const auto late = error_of([&] { model.check_hook({HookPoint::kEmbed, 1}); });
+  EXPECT_EQ(late.first, ErrorKind::kUsage);
+  EXPECT_NE(late.second.find("in front of layer 0, and layer 1"), std::string::npos) << late.second;
   const auto add = error_of([&] { model.check_hook({HookPoint::kMlpAdd, 0}); });
   EXPECT_EQ(add.first, ErrorKind::kUsage);
   EXPECT_NE(add.second.find("use attn_out or mlp_out"), std::string::npos) << add.second;

@@ -230,8 +230,8 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     State sparse = make();
     Tensor centring = Tensor::zeros<float>({blocks, b.d});
     SaeDeferred deferred(b.h);
-    sae_sweep_active(e, b.x.mat<float>(), gx.mat<float>(), options, sparse.view(), deferred,
-                     centring.mutable_mat<float>());
+    sae_sweep_active({.entries = &e, .xc = b.x.mat<float>(), .gx = gx.mat<float>()}, options,
+                     sparse.view(), deferred, centring.mutable_mat<float>());
     sae_settle(unit, sparse.view(), deferred);
 
     Tensor ge = Tensor::zeros<float>({b.h, b.d});
@@ -296,8 +296,8 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     SaeDeferred turned_deferred(b.h);
     SaeSweepOptions turned_options = options;
     turned_options.backwards = true;
-    sae_sweep_active(e, b.x.mat<float>(), gx.mat<float>(), turned_options, turned.view(),
-                     turned_deferred, centring.mutable_mat<float>());
+    sae_sweep_active({.entries = &e, .xc = b.x.mat<float>(), .gx = gx.mat<float>()}, turned_options,
+                     turned.view(), turned_deferred, centring.mutable_mat<float>());
     sae_settle(unit, turned.view(), turned_deferred);
     EXPECT_TRUE(std::ranges::equal(turned.encoder.data<float>(), sparse.encoder.data<float>()));
     EXPECT_TRUE(std::ranges::equal(turned.decoder.data<float>(), sparse.decoder.data<float>()));
@@ -305,8 +305,8 @@ TEST_P(SaeKernels, SweepTakesAdamsStepOnUnitColumns) {
     // By given gradients: the very same arithmetic, except where a latent has no entries.
     State dense = make();
     Tensor again = Tensor::zeros<float>({blocks, b.d});
-    sae_sweep_dense(ge.mutable_mat<float>(), gd.mutable_mat<float>(), gb, 0, options, dense.view(),
-                    again.mutable_mat<float>());
+    sae_sweep_dense(ge.mutable_mat<float>(), gd.mutable_mat<float>(), gb, 0, {}, options,
+                    dense.view(), again.mutable_mat<float>());
     EXPECT_LT(relative_error(dense.encoder.data<float>(), sparse.encoder.data<float>()), 1e-7);
     EXPECT_LT(relative_error(dense.decoder.data<float>(), sparse.decoder.data<float>()), 1e-7);
     EXPECT_LT(relative_error(dense.ev.data<float>(), sparse.ev.data<float>()), 1e-7);
@@ -365,16 +365,17 @@ TEST(SaeDeferredSteps, AreBitEqualToStepsTakenInTime) {
       for (std::size_t i = 0; i < e.grad.size(); ++i) e.grad[i] = 0.01F * e.value[i];
       const Tensor x = normal_rows(rows, d, 70 + static_cast<std::uint64_t>(step));
       const SaeSweepOptions options{adam_scalars({.learning_rate = 0.01}, step), unit};
-      sae_catch_up(e, unit, lazy.view(), lazy_deferred);
+      sae_catch_up(e, {}, unit, lazy.view(), lazy_deferred);
       for (std::int64_t j = 0; j < h; ++j) {
         if (e.start[at(j)] == e.start[at(j + 1)]) continue;
         ASSERT_TRUE(
             std::ranges::equal(lazy.t[3].mat<float>().row(j), eager.t[3].mat<float>().row(j)))
             << "latent " << j << " is behind when it is wanted, step " << step;
       }
-      sae_sweep_active(e, x.mat<float>(), x.mat<float>(), options, lazy.view(), lazy_deferred, {});
-      sae_sweep_active(e, x.mat<float>(), x.mat<float>(), options, eager.view(), eager_deferred,
-                       {});
+      sae_sweep_active({.entries = &e, .xc = x.mat<float>(), .gx = x.mat<float>()}, options,
+                       lazy.view(), lazy_deferred, {});
+      sae_sweep_active({.entries = &e, .xc = x.mat<float>(), .gx = x.mat<float>()}, options,
+                       eager.view(), eager_deferred, {});
       sae_settle(unit, eager.view(), eager_deferred);
       ASSERT_TRUE(std::ranges::equal(lazy.t[0].data<float>(), eager.t[0].data<float>())) << step;
     }

@@ -23,10 +23,13 @@ from transformers import (AutoModel, AutoModelForMaskedLM, BertConfig, BertForMa
 LENGTHS = [5, 1, 11]
 
 # Inside a block: (module, whether its input is meant) of every hook point between its two ends.
-BERT = {"attn_out": ("attention.output.dense", False), "resid_mid": ("attention.output.LayerNorm", True),
+BERT = {"q": ("attention.self.query", False), "k": ("attention.self.key", False),
+        "v": ("attention.self.value", False), "attn_z": ("attention.output.dense", True), "attn_out": ("attention.output.dense", False), "resid_mid": ("attention.output.LayerNorm", True),
         "mlp_in": ("intermediate", True), "mlp_post": ("output.dense", True),
         "mlp_out": ("output.dense", False)}
-DISTILBERT = {"attn_out": ("attention", False), "resid_mid": ("sa_layer_norm", True), "mlp_in": ("ffn", True),
+DISTILBERT = {"q": ("attention.q_lin", False), "k": ("attention.k_lin", False),
+              "v": ("attention.v_lin", False), "attn_z": ("attention.out_lin", True),
+              "attn_out": ("attention", False), "resid_mid": ("sa_layer_norm", True), "mlp_in": ("ffn", True),
               "mlp_post": ("ffn.lin2", True), "mlp_out": ("ffn", False)}
 
 
@@ -117,6 +120,10 @@ def run(model, modules, sequences):
         else:
             handles.append(module.register_forward_hook(lambda m, args, result: keep(name, first(result))))
 
+    for name, module in model.named_modules():
+        for table, point in (("word_embeddings", "embed"), ("position_embeddings", "pos_embed")):
+            if name.endswith("embeddings." + table):
+                watch(module, False, f"0.{point}")
     for i, block in enumerate(blocks):
         watch(block, True, f"{i}.resid_pre")
         for point, (path, is_input) in modules.items():

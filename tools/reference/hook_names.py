@@ -10,7 +10,8 @@ the same model; names whose values are equal form a group. A case is
 
     {"name", "config": the model's config.json, "groups": [[name, ...], ...]}
 
-with names like "model.layers.1.mlp.output", "model.layers.1.input" and "blocks.1.hook_mlp_out". Groups that
+with names like "model.layers.1.mlp.output", "model.layers.1.input" and "blocks.1.hook_mlp_out", and "outer":
+the same of what stands in front of block 0, with "blocks.0.input" for what the block reads. Groups that
 hold nothing but weights' shapes (scores, masks) or values of no use (norm denominators) are there too: a test
 must not take them for a hook point.
 """
@@ -110,17 +111,22 @@ def randomize(model):
 def tensor_of(value):
     while isinstance(value, (tuple, list)) and value:
         value = value[0]
-    return value if torch.is_tensor(value) and value.is_floating_point() else None
+    if not torch.is_tensor(value) or not value.is_floating_point():
+        return None
+    if value.ndim == 4 and value.shape[2] == LENGTH != value.shape[1]:  # heads in front of positions
+        value = value.transpose(1, 2)
+    return value.detach().clone()
 
 
-def module_values(model, blocks, ids):
-    """Name -> value [T, width] of every input and output in block LAYER."""
+def module_values(model, blocks, ids, outer):
+    """Name -> value [T, width] of every input and output in block LAYER; with `outer` of every output outside
+    the blocks, and of what block 0 reads."""
     values = {}
 
     def keep(name, value):
         value = tensor_of(value)
         if value is not None and value.numel() % LENGTH == 0:
-            values[name] = value.detach().clone().reshape(-1)
+            values[name] = value.reshape(-1)
 
     def first_input(args, kwargs):
         return args if args else kwargs.get("hidden_states")
@@ -128,7 +134,14 @@ def module_values(model, blocks, ids):
     handles = []
     prefix = f"{blocks}.{LAYER}"
     for path, module in model.named_modules():
-        if path != prefix and not path.startswith(prefix + "."):
+        inside = path == blocks or path.startswith(blocks + ".")
+        if outer and path == blocks + ".0":
+            handles.append(module.register_forward_pre_hook(
+                lambda m, args, kwargs: keep("blocks.0.input", first_input(args, kwargs)), with_kwargs=True))
+        elif outer and not inside and "embed" in path + str(type(module)).lower():
+            handles.append(module.register_forward_hook(
+                lambda m, args, result, path=path: keep(path + ".output", result)))
+        if outer or path != prefix and not path.startswith(prefix + "."):
             continue
         handles.append(module.register_forward_pre_hook(
             lambda m, args, kwargs, path=path: keep(path + ".input", first_input(args, kwargs)),
@@ -154,13 +167,25 @@ def lens_values(model, folder, ids):
     bridge.cfg.use_hook_mlp_in = True
     with torch.no_grad():
         _, cache = bridge.run_with_cache(ids)
-    return {name: value.detach().reshape(-1) for name, value in cache.items()
-            if name.startswith(f"blocks.{LAYER}.") and torch.is_tensor(value) and value.is_floating_point()}
+    values = {name: tensor_of(value) for name, value in cache.items()}
+    return {name: value.reshape(-1) for name, value in values.items() if value is not None}
 
 
 def same(a, b):
     # A bridge computes attention and norms itself, so the last bits differ.
     return a.shape == b.shape and bool((a - b).norm() <= 1e-5 * b.norm())
+
+
+def grouped(values):
+    """Names of the same values together."""
+    groups = []
+    for key, value in values.items():
+        group = next((g for g in groups if same(value, g[0])), None)
+        if group is None:
+            groups.append((value, [key]))
+        else:
+            group[1].append(key)
+    return [names for _, names in groups]
 
 
 def main():
@@ -178,17 +203,16 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             model.config.save_pretrained(folder)
             stored = json.loads(open(folder + "/config.json").read())
-            values = module_values(model, blocks, ids)
+            values = module_values(model, blocks, ids, outer=False)
+            outer = module_values(model, blocks, ids, outer=True)
             lens = {} if name in WITHOUT_LENS else lens_values(model, folder, ids)
-        groups = []
-        for key, value in [*values.items(), *lens.items()]:
-            group = next((g for g in groups if same(value, g[0])), None)
-            if group is None:
-                groups.append((value, [key]))
-            else:
-                group[1].append(key)
-        cases.append(dict(name=name, config=stored, groups=[names for _, names in groups]))
-        print(name, len(values), len(lens), len(groups))
+        for key, value in lens.items():
+            if key.startswith(f"blocks.{LAYER}."):
+                values[key] = value
+            elif "embed" in key and "unembed" not in key:
+                outer[key] = value
+        cases.append(dict(name=name, config=stored, groups=grouped(values), outer=grouped(outer)))
+        print(name, len(values), len(lens), len(cases[-1]["groups"]))
     lines = [json.dumps(case, separators=(",", ":")) for case in cases]
     with open(sys.argv[1], "w") as file:
         file.write("[\n" + ",\n".join(lines) + "\n]\n")

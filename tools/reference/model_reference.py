@@ -35,12 +35,14 @@ LONG = 300  # tokens of the long sequence, where the model takes as many
 
 
 def modules(blocks, final, attn="self_attn", mid="post_attention_layernorm", mlp="mlp", down="mlp.down_proj",
-            mlp_in=None, attn_add=None, mlp_add=None):
+            mlp_in=None, attn_add=None, mlp_add=None, heads="self_attn", o="o_proj", qkv=None, positions=None):
     """Paths of the blocks and the last norm, then modules inside a block: whose output is attn_out, whose
     input is resid_mid, whose output is mlp_out, whose input is mlp_post, whose input is mlp_in (default: that
-    of mlp), whose outputs are attn_add and mlp_add."""
+    of mlp), whose outputs are attn_add and mlp_add; the module with the projections, and in it that whose
+    input is attn_z and that which gives q, k and v together (none: q_proj, k_proj, v_proj); last the base
+    model's table of positions."""
     return dict(blocks=blocks, final=final, attn=attn, mid=mid, mlp=mlp, down=down, mlp_in=mlp_in or mlp,
-                attn_add=attn_add, mlp_add=mlp_add)
+                attn_add=attn_add, mlp_add=mlp_add, heads=heads, o=o, qkv=qkv, positions=positions)
 
 
 LLAMA_MODULES = modules("model.layers", "model.norm")
@@ -48,22 +50,45 @@ GEMMA_MODULES = dict(mid="pre_feedforward_layernorm", attn_add="post_attention_l
                      mlp_add="post_feedforward_layernorm")
 MODULES = {
     "llama": LLAMA_MODULES, "mistral": LLAMA_MODULES, "qwen2": LLAMA_MODULES, "qwen3": LLAMA_MODULES,
-    "gemma": LLAMA_MODULES, "phi3": LLAMA_MODULES, "olmo": LLAMA_MODULES,
-    "gpt2": modules("transformer.h", "transformer.ln_f", "attn", "ln_2", "mlp", "mlp.c_proj"),
-    "gpt_neo": modules("transformer.h", "transformer.ln_f", "attn", "ln_2", "mlp", "mlp.c_proj"),
-    "gpt_neox": modules("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention", down="mlp.dense_4h_to_h"),
+    "gemma": LLAMA_MODULES, "phi3": dict(LLAMA_MODULES, qkv="qkv_proj"), "olmo": LLAMA_MODULES,
+    "gpt2": modules("transformer.h", "transformer.ln_f", "attn", "ln_2", "mlp", "mlp.c_proj", heads="attn",
+                    o="c_proj", qkv="c_attn", positions="wpe"),
+    "gpt_neo": modules("transformer.h", "transformer.ln_f", "attn", "ln_2", "mlp", "mlp.c_proj",
+                       heads="attn.attention", o="out_proj", positions="wpe"),
+    "gpt_neox": modules("gpt_neox.layers", "gpt_neox.final_layer_norm", "attention", down="mlp.dense_4h_to_h",
+                        heads="attention", o="dense", qkv="query_key_value"),
     "gemma2": modules("model.layers", "model.norm", **GEMMA_MODULES),
     "gemma3_text": modules("model.layers", "model.norm", **GEMMA_MODULES),
     "gemma3": modules("model.language_model.layers", "model.language_model.norm", **GEMMA_MODULES),
     "olmo2": modules("model.layers", "model.norm", mid="mlp", attn_add="post_attention_layernorm",
                      mlp_add="post_feedforward_layernorm"),
-    "phi": modules("model.layers", "model.final_layernorm", mid=None, down="mlp.fc2"),
+    "phi": modules("model.layers", "model.final_layernorm", mid=None, down="mlp.fc2", o="dense"),
     "opt": modules("model.decoder.layers", "model.decoder.final_layer_norm", mid="final_layer_norm", mlp="fc2",
-                   down="fc2", mlp_in="fc1"),
+                   down="fc2", mlp_in="fc1", o="out_proj", positions="embed_positions"),
     "bloom": modules("transformer.h", "transformer.ln_f", "self_attention.dense", mlp="mlp.dense_4h_to_h",
-                     down="mlp.dense_4h_to_h", mlp_in="mlp"),
-    "falcon": modules("transformer.h", "transformer.ln_f", "self_attention", down="mlp.dense_4h_to_h"),
+                     down="mlp.dense_4h_to_h", mlp_in="mlp", heads="self_attention", o="dense",
+                     qkv="query_key_value"),
+    "falcon": modules("transformer.h", "transformer.ln_f", "self_attention", down="mlp.dense_4h_to_h",
+                      heads="self_attention", o="dense", qkv="query_key_value"),
 }
+
+
+def split_qkv(config, fused):
+    """Queries, keys and values [T, width] of what a fused projection gives, as its model takes it apart."""
+    config = config.get_text_config()
+    rows, heads = fused.shape[-2], config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if config.model_type in ("gpt2", "phi3"):  # side by side
+        kv = getattr(config, "num_key_value_heads", heads) * dim
+        return [part.reshape(rows, -1) for part in fused.split([heads * dim, kv, kv], -1)]
+    kv_heads = heads  # by the key/value head: its queries, its key, its value
+    if config.model_type == "falcon":
+        if config.new_decoder_architecture:
+            kv_heads = config.num_kv_heads
+        elif config.multi_query:
+            kv_heads = 1
+    grouped = fused.reshape(rows, kv_heads, -1, dim)
+    return [part.reshape(rows, -1) for part in (grouped[:, :, :-2], grouped[:, :, -2], grouped[:, :, -1])]
 
 
 def llama(**overrides):
@@ -290,8 +315,25 @@ def run(model, paths, sequences):
     def on_output(module, name):
         handles.append(module.register_forward_hook(lambda m, args, result: keep(name, first(result))))
 
+    def on_qkv(module, i):
+        def take(m, args, result):
+            for name, value in zip("qkv", split_qkv(config, result.detach()[0])):
+                keep(f"{i}.{name}", value)
+        handles.append(module.register_forward_hook(take))
+
+    on_output(model.get_input_embeddings(), "0.embed")
+    if paths["positions"]:
+        base = model.get_submodule(paths["blocks"].rpartition(".")[0])
+        on_output(base.get_submodule(paths["positions"]), "0.pos_embed")
     for i, block in enumerate(blocks):
         on_input(block, f"{i}.resid_pre")
+        attention = block.get_submodule(paths["heads"])
+        if paths["qkv"]:
+            on_qkv(attention.get_submodule(paths["qkv"]), i)
+        else:
+            for name in "qkv":
+                on_output(attention.get_submodule(f"{name}_proj"), f"{i}.{name}")
+        on_input(attention.get_submodule(paths["o"]), f"{i}.attn_z")
         on_output(block.get_submodule(paths["attn"]), f"{i}.attn_out")
         if not parallel:
             on_input(block.get_submodule(mid), f"{i}.resid_mid")

@@ -11,9 +11,18 @@
 
 namespace drrik {
 
-/// In the order of the forward pass.
+/// In the order of the forward pass. Queries, keys and values are those that the projections give
+/// with their biases, before any clipping, norm or rotation of them; heads lie side by side.
 enum class HookPoint : std::uint8_t {
+  kEmbed,     ///< rows of the token embedding, scaled where the model scales them, before
+              ///< positions, norm and projection: [n, embedding_width]. See before_blocks()
+  kPosEmbed,  ///< rows of the position table, where there is one, [n, d_model]. Likewise
   kResidPre,  ///< input of the block, [n, d_model]
+  kQ,         ///< queries, [n, n_heads · head_dim]
+  kK,         ///< keys, [n, n_kv_heads · head_dim]
+  kV,         ///< values, [n, n_kv_heads · head_dim]
+  kAttnZ,     ///< the heads' weighted values, input of the attention's output projection,
+              ///< [n, n_heads · head_dim]
   kAttnOut,   ///< output of the attention module, [n, d_model]
   kAttnAdd,   ///< attn_out after its own norm, where the architecture has one (Gemma 2 and 3, OLMo
               ///< 2): what the residual stream takes in, [n, d_model]
@@ -24,6 +33,12 @@ enum class HookPoint : std::uint8_t {
   kMlpAdd,    ///< mlp_out after its own norm, as attn_add, [n, d_model]
   kResidPost  ///< output of the block, [n, d_model]
 };
+
+/// Whether the point stands in front of the blocks. It then counts as layer 0's, and no other layer
+/// has it.
+constexpr bool before_blocks(HookPoint point) {
+  return point == HookPoint::kEmbed || point == HookPoint::kPosEmbed;
+}
 
 /// "mlp_out" and so on.
 std::string_view hook_name(HookPoint point);

@@ -62,7 +62,8 @@ struct ForwardOptions {
 class KvCache;
 
 /// Whether the architecture has the point: not resid_mid where attention and MLP stand side by
-/// side, attn_add and mlp_add only where modules' outputs have norms of their own.
+/// side, attn_add and mlp_add only where modules' outputs have norms of their own, pos_embed only
+/// where positions are a table.
 bool has_hook(const ModelConfig& config, HookPoint point);
 
 /// Immutable after load; forward() may be called from several threads with separate caches.

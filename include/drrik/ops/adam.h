@@ -13,6 +13,8 @@ struct AdamOptions {
   double eps = 1e-8;
   /// L2 added to the gradient (torch.optim.Adam's weight_decay, not AdamW's). 0: off.
   double weight_decay = 0.0;
+  /// AdamW's: parameters shrink by learning_rate · this before each step (torch.optim.AdamW).
+  double decoupled_weight_decay = 0.0;
 };
 
 /// The step's scalars, formed in double as PyTorch forms them and then rounded to float32.
@@ -25,12 +27,13 @@ struct AdamScalars {
   float sqrt_bias_correction2 = 0.0F;  ///< sqrt(1 - beta2^step).
   float eps = 0.0F;
   float weight_decay = 0.0F;
+  float keep = 1.0F;  ///< 1 - learning_rate · decoupled_weight_decay.
 };
 /// step counts from 1. Throws Error(usage) for step < 1.
 AdamScalars adam_scalars(const AdamOptions& options, std::int64_t step);
 
 /// m = β1 m + (1-β1) g;  v = β2 v + (1-β2) g²;
-/// param -= step_size · m / (sqrt(v) / sqrt_bias_correction2 + eps).
+/// param = keep · param - step_size · m / (sqrt(v) / sqrt_bias_correction2 + eps).
 /// All of one size (Error(data)). In parallel over fixed blocks; thread-safe for disjoint spans.
 void adam_step(std::span<float> param, std::span<const float> grad, std::span<float> m,
                std::span<float> v, const AdamScalars& scalars);

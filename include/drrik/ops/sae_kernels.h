@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "drrik/ops/adam.h"
+#include "drrik/tensor/dtype.h"
 #include "drrik/tensor/mat_view.h"
 
 namespace drrik {
@@ -71,6 +72,14 @@ void sae_decode_active(ActiveEntries& entries, MatView<const float> decoder, Mat
                        float scale, float l1, MatView<float> residual_grad, std::span<double> error,
                        std::span<double> l1_sums);
 
+/// The same for nested prefixes of latents that each reconstruct: group g decodes all latents below
+/// group_ends[g] (ascending, the last h). residual_grads [G · B, d] receives for each group and row
+/// Σ over the group and all wider ones of scales · residual, which is what a latent of the group
+/// sees; errors [G, B] the squared errors of each prefix.
+void sae_decode_groups(ActiveEntries& entries, MatView<const float> decoder, MatView<const float> x,
+                       std::span<const std::int64_t> group_ends, std::span<const float> scales,
+                       MatView<float> residual_grads, MatView<double> errors);
+
 /// The dense counterpart of its second step: y = scale · (y − x) in place, error[r] = Σ (y − x)².
 void sae_residual(MatView<float> y, MatView<const float> x, float scale, std::span<double> error);
 
@@ -79,11 +88,13 @@ void sae_decode_rows(std::span<const std::int64_t> row_start, std::span<const st
                      std::span<const float> value, MatView<const float> decoder,
                      std::span<const float> bias, MatView<float> out);
 
-/// Parameters of all latents with their Adam moments.
+/// Parameters of all latents with their Adam moments. The decoder may be of another width.
 struct SaeSweepState {
   MatView<float> encoder, encoder_m, encoder_v;  ///< [h, d]
-  MatView<float> decoder, decoder_m, decoder_v;  ///< [h, d]
+  MatView<float> decoder, decoder_m, decoder_v;  ///< [h, d_out]
   std::span<float> bias, bias_m, bias_v;         ///< [h], the encoder's bias
+  /// Rounded copy of the encoder, [h, d], kept up to date by the sweep; empty: none.
+  MatView<BF16> rounded_encoder = {};
 };
 
 struct SaeSweepOptions {
@@ -117,27 +128,58 @@ struct SaeDeferred {
   explicit SaeDeferred(std::int64_t latents = 0);
 };
 
-/// Takes the decoder steps that are due to latents with entries: before sae_decode_active.
-void sae_catch_up(const ActiveEntries& entries, bool unit_decoder, const SaeSweepState& state,
-                  SaeDeferred& deferred);
+/// Takes the decoder steps that are due to latents with entries, and to some more: before
+/// sae_decode_active.
+void sae_catch_up(const ActiveEntries& entries, std::span<const std::int64_t> extra_latents,
+                  bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred);
 /// Takes everything that is due: before anyone else looks at weights or moments.
 void sae_settle(bool unit_decoder, const SaeSweepState& state, SaeDeferred& deferred);
+
+/// What the gradients of a batch are made of.
+struct SaeSweepBatch {
+  const ActiveEntries* entries = nullptr;
+  MatView<const float> xc;  ///< [B, d] centred input
+  /// [G · B, d_out]: dL/dx̂ of every row for each of G groups of latents, one group below the other.
+  /// A latent sees the part of its group.
+  MatView<const float> gx;
+  std::span<const std::int64_t> group_ends = {};  ///< [G] ascending, the last h; empty: one group.
+  /// dL/d(encoder bias), [h]; empty: Σ grad of the latent's entries.
+  std::span<const float> bias_grad = {};
+  /// dL/d‖D_j‖, [h]; empty: none. The norm is the sum of the norms of `parts` equal pieces.
+  std::span<const float> norm_grad = {};
+  std::int64_t parts = 1;
+  /// Gradients from elsewhere for some latents (ascending), added: [n, d], [n, d_out], [n].
+  std::span<const std::int64_t> extra_latents = {};
+  MatView<const float> extra_encoder_grad = {};
+  MatView<const float> extra_decoder_grad = {};
+  std::span<const float> extra_bias_grad = {};
+  float grad_scale = 1.0F;  ///< Every gradient times this (clipping).
+};
 
 /// One pass over latents: forms dL/dE[j] = Σ grad · xc[row] and dL/dD[j] = Σ f · gx[row] from the
 /// active entries in cache, takes Adam's step and re-normalises, before it moves on; no gradient
 /// matrix exists. Latents without entries take their step with gradient 0, now or later.
-/// xc [B, d] centred input, gx [B, d] dL/dx̂. `centring` [ceil(h / kSaeSweepBlock), d] receives
-/// block sums of dL/db[j] · E[j] before the step (empty: not wanted).
-void sae_sweep_active(const ActiveEntries& entries, MatView<const float> xc,
-                      MatView<const float> gx, const SaeSweepOptions& options,
+/// `centring` [ceil(h / kSaeSweepBlock), d] receives block sums of Σ grad · E[j] before the step,
+/// times grad_scale (empty: not wanted).
+void sae_sweep_active(const SaeSweepBatch& batch, const SaeSweepOptions& options,
                       const SaeSweepState& state, SaeDeferred& deferred, MatView<float> centring);
 
-/// The same for latents [first, first + n) with given gradients, both [n, d] (changed), and
-/// bias_grad [n]; first must be a multiple of kSaeSweepBlock. Nothing may be due to them.
+/// The same for latents [first, first + n) whose gradients by their entries are given, [n, d] and
+/// [n, d_out] (changed), with grad_sums [n] the sums of dL/dp; first must be a multiple of
+/// kSaeSweepBlock. Nothing may be due to them.
 void sae_sweep_dense(MatView<float> encoder_grad, MatView<float> decoder_grad,
-                     std::span<const float> bias_grad, std::int64_t first,
-                     const SaeSweepOptions& options, const SaeSweepState& state,
-                     MatView<float> centring);
+                     std::span<const float> grad_sums, std::int64_t first,
+                     const SaeSweepBatch& batch, const SaeSweepOptions& options,
+                     const SaeSweepState& state, MatView<float> centring);
+
+/// What the sweep would step by: gradients with everything in `batch` but grad_scale, [h, d],
+/// [h, d_out], [h]; where unit_decoder the part parallel to a decoder row is still there. Nothing
+/// may be due. `centring` as above. Matrices may be empty: then only the sum of squares is formed.
+/// Returns Σ g² of all three, the parallel part left out where `unit_decoder`.
+double sae_sweep_gradients(const SaeSweepBatch& batch, bool unit_decoder,
+                           const SaeSweepState& state, MatView<float> encoder_grad,
+                           MatView<float> decoder_grad, std::span<float> bias_grad,
+                           MatView<float> centring);
 
 /// Gradients of latent rows from the active entries, for checks: both [h, d], bias_grad [h].
 void sae_gradients_active(const ActiveEntries& entries, MatView<const float> xc,

@@ -42,9 +42,9 @@ class SaeSelector {
              ActiveEntries& entries);
   /// pre_t [latents of the chunk, B] without bias; bias of the chunk; chunks come in order.
   void add(MatView<const float> pre_t, std::span<const float> bias, std::int64_t first);
-  /// entries then holds start, row, pre (h) and, by row, row_start, latent and position; value and
-  /// grad have room.
-  void finish();
+  /// entries then holds start, row, pre (h) and, where by_row, row_start, latent and position;
+  /// value and grad have room.
+  void finish(bool by_row = true);
 
  private:
   void raise_floors();

@@ -15,15 +15,9 @@
 #include "drrik/activations/row_source.h"
 #include "drrik/sae/io.h"
 #include "drrik/sae/relu_sae.h"
+#include "drrik/train/coder_training.h"
 
 namespace drrik {
-
-/// How the work of a batch is done. The mathematics is the same.
-enum class StepPath {
-  kAuto,   ///< By the density of the batch before: sparse below about 1 in 8.
-  kDense,  ///< Five matrix products.
-  kSparse  ///< One product; everything else over active entries.
-};
 
 struct FitOptions {
   std::int64_t batch_size = 256;
