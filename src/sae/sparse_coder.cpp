@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <utility>
 
 #include "drrik/base/checked.h"
@@ -229,17 +230,45 @@ void SparseCoder::fold_decoder_norms() {
 }
 
 void SparseCoder::fold_input_scale(double s_in, double s_out) {
-  if (!std::isfinite(s_in) || !std::isfinite(s_out) || s_in <= 0 || s_out <= 0) {
-    throw_usage("input scale: got ", s_in, " and ", s_out, ", wanted positive numbers");
+  const std::vector<double> in(at(config_.parts), s_in);
+  const std::vector<double> out(at(config_.parts), s_out);
+  fold_part_scales(in, out);
+}
+
+void SparseCoder::fold_part_scales(std::span<const double> s_in, std::span<const double> s_out) {
+  for (const auto scales : {s_in, s_out}) {
+    if (scales.size() != at(config_.parts)) {
+      throw_usage("input scales: got ", scales.size(), ", wanted ", config_.parts);
+    }
+    for (const double s : scales) {
+      if (!std::isfinite(s) || s <= 0) throw_usage("input scale: got ", s, ", wanted > 0");
+    }
   }
-  const auto times = [](std::span<float> values, double by) {
-    for (float& v : values) v = static_cast<float>(static_cast<double>(v) * by);
+  if (config_.rescale_by_decoder_norm && config_.parts > 1 &&
+      std::ranges::adjacent_find(s_out, std::not_equal_to<>()) != s_out.end()) {
+    throw_usage("input scales: latents compared by their norms need one scale for all parts");
+  }
+  // Column c of a row belongs to part c / width.
+  const auto times = [](std::span<float> row, std::span<const double> scales, bool inverse) {
+    const std::size_t width = row.size() / scales.size();
+    for (std::size_t c = 0; c < row.size(); ++c) {
+      const double s = scales[c / width];
+      row[c] = static_cast<float>(static_cast<double>(row[c]) * (inverse ? 1.0 / s : s));
+    }
   };
-  times(encoder_.mutable_data<float>(), s_in);
-  times(decoder_.mutable_data<float>(), 1.0 / s_out);
-  times(b_dec_.mutable_data<float>(), 1.0 / s_out);
-  if (skip_.defined()) times(skip_.mutable_data<float>(), s_in / s_out);
-  if (config_.rescale_by_decoder_norm) times(latent_parameter("threshold"), 1.0 / s_out);
+  for (std::int64_t j = 0; j < d_sae(); ++j) {
+    times(encoder().row(j), s_in, false);
+    times(decoder().row(j), s_out, true);
+  }
+  times(b_dec(), s_out, true);
+  for (std::int64_t r = 0; r < skip().rows(); ++r) {
+    times(skip().row(r), s_in, false);
+    const std::size_t part = at(r) / at(d_out() / config_.parts);
+    for (float& v : skip().row(r)) v = static_cast<float>(static_cast<double>(v) / s_out[part]);
+  }
+  if (config_.rescale_by_decoder_norm) {
+    times(latent_parameter("threshold"), s_out.first(1), true);
+  }
 }
 
 SparseCoder SparseCoder::inference_form() const {

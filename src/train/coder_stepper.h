@@ -59,6 +59,10 @@ class CoderStepper {
   std::int64_t threshold_updates() const { return threshold_updates_; }
   void set_threshold_updates(std::int64_t n) { threshold_updates_ = n; }
 
+  /// Of the last batch: rows on which each latent was active [h], squared error of each row [B].
+  std::span<const std::int64_t> active_rows() const { return active_; }
+  std::span<const double> row_errors() const { return error_; }
+
   const PhaseSeconds& phases() const { return phases_; }
   bool last_was_sparse() const { return sparse_; }
 

@@ -5,11 +5,11 @@
 #include <cmath>
 
 #include "activations/nonfinite.h"
+#include "activations/row_order.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/threads.h"
 #include "drrik/tensor/tensor.h"
-#include "train/row_order.h"
 
 namespace drrik {
 namespace {

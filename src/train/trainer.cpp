@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "activations/nonfinite.h"
+#include "activations/row_order.h"
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
@@ -17,7 +18,6 @@
 #include "drrik/ops/convert.h"
 #include "train/checkpoint.h"
 #include "train/median.h"
-#include "train/row_order.h"
 #include "train/stepper.h"
 
 namespace drrik {

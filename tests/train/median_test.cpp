@@ -8,7 +8,7 @@
 
 #include "drrik/base/error.h"
 #include "train/memory_rows.h"
-#include "train/row_order.h"
+#include "activations/row_order.h"
 
 namespace drrik {
 namespace {

@@ -35,8 +35,8 @@ class RowStream {
   virtual ~RowStream() = default;
   virtual const std::vector<RowSite>& sites() const = 0;
   /// Fills up to out[0].rows() rows of every site, out[i] [B, sites()[i].width] as float32, and
-  /// returns how many; fewer only at the end of a pass, 0 after it. Throws Error(data) naming row and
-  /// column of a NaN or Inf, Error(io), Error(interrupted).
+  /// returns how many; fewer only at the end of a pass, 0 after it. Throws Error(data) naming row
+  /// and column of a NaN or Inf, Error(io), Error(interrupted).
   virtual std::int64_t next(std::span<const MatView<float>> out) = 0;
   /// Begins the next pass over the data (another order, where it shuffles).
   virtual void rewind() = 0;

@@ -123,6 +123,8 @@ class SparseCoder final : public Sae {
   /// For a coder trained on s_in·x (and targets s_out·y): the one that takes x and gives y.
   /// Features stay, but with rescale_by_decoder_norm they are in the units of y afterwards.
   void fold_input_scale(double s_in, double s_out);
+  /// The same with a scale for each part of a crosscoder.
+  void fold_part_scales(std::span<const double> s_in, std::span<const double> s_out);
   /// A coder that needs no batch: batchtopk and matryoshka become jumprelu with their threshold,
   /// the others a copy.
   SparseCoder inference_form() const;
