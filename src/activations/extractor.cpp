@@ -5,10 +5,10 @@
 
 #include "activations/batch_reader.h"
 #include "activations/collect.h"
+#include "activations/inputs.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
-#include "drrik/hub/resolve.h"
 #include "drrik/model/hook_names.h"
 
 namespace drrik {
@@ -48,11 +48,6 @@ struct ActivationExtractor::Impl {
   std::optional<std::vector<std::string>> texts;
   std::function<void(std::int64_t)> on_batch;
 
-  std::filesystem::path model_folder() const {
-    if (options.model.model_name.empty()) throw_usage("no model: model_name is empty");
-    return resolve_model_folder(options.model.model_name, options.model.revision);
-  }
-
   void check_layers(const Model& loaded) const {
     for (const std::int64_t layer : options.extraction.mlp_layers) {
       loaded.check_hook({options.extraction.hook, layer});
@@ -60,55 +55,18 @@ struct ActivationExtractor::Impl {
   }
 
   const Model& load_model() {
-    if (!model) {
-      const auto folder = model_folder();
-      const ModelConfig config = read_model_config(folder);
-      const std::int64_t top = highest_layer(options);
-      if (top >= config.n_layers) {
-        throw_usage("layer ", top, " does not exist: '", folder.string(), "' has ", config.n_layers,
-                    " layers, 0 to ", config.n_layers - 1);
-      }
-      if (options.model.trust_remote_code) {
-        log_warning("trust_remote_code has no effect: code from a model folder is never run");
-      }
-      ModelOptions load;
-      load.compute = options.model.torch_dtype == DType::kBF16 ? Compute::kBF16 : Compute::kF32;
-      load.max_layers = top + 1;
-      load.skip_head = true;
-      load.residency = options.model.residency;
-      model = std::make_shared<const Model>(Model::load(folder, load));
-    }
+    if (!model) model = detail::load_model_to(options.model, highest_layer(options));
     check_layers(*model);
     return *model;
   }
 
   const Tokenizer& load_tokenizer() {
-    if (!tokenizer) {
-      tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(model_folder()));
-    }
+    if (!tokenizer) tokenizer = detail::load_tokenizer_of(options.model);
     return *tokenizer;
   }
 
   TextSource& load_dataset() {
-    if (!dataset && texts) {
-      if (texts->empty()) throw_data("no texts to extract activations from");
-      dataset = make_text_source(*texts);
-    }
-    if (!dataset) {
-      if (options.dataset.dataset_name.empty()) throw_usage("no dataset: dataset_name is empty");
-      DatasetOptions open;
-      open.path = options.dataset.dataset_name;
-      open.config = options.dataset.dataset_config;
-      open.revision = options.dataset.dataset_revision;
-      open.split = options.dataset.split;
-      open.skip = options.dataset.skip;
-      if (options.dataset.shuffle_seed >= 0) {
-        open.shuffle_seed = static_cast<std::uint64_t>(options.dataset.shuffle_seed);
-      }
-      open.text_column = options.dataset.text_column;
-      open.sample_by = options.dataset.sample_by;
-      dataset = open_dataset(open);
-    }
+    if (!dataset) dataset = detail::open_texts(options.dataset, texts);
     return *dataset;
   }
 
@@ -146,17 +104,7 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   const std::unique_ptr<TextSource> source = std::move(dataset);
   const auto& extraction = options.extraction;
 
-  detail::BatchLimits limits;
-  limits.max_length = options.dataset.max_length;
-  const std::int64_t positions = loaded.config().max_positions;
-  if (positions > 0 && positions < limits.max_length) {
-    log_info(options.dataset.pack ? "contexts have" : "texts are cut to", " the ", positions,
-             " positions of the model");
-    limits.max_length = positions;
-  }
-  limits.add_special_tokens = options.dataset.add_special_tokens;
-  limits.bos = options.dataset.bos;
-  limits.pack = options.dataset.pack;
+  detail::BatchLimits limits = detail::batch_limits(options.dataset, loaded.config());
   limits.batch_size = extraction.batch_size;
   limits.max_batch_tokens = extraction.max_batch_tokens;
   limits.num_samples = metadata.config.dataset.num_samples;
@@ -210,13 +158,7 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   progress.set_total(tokens);
   progress.finish();
   const ActivationWriter::Progress end = reader.end();
-  if (end.skipped > start.skipped) {
-    log_warning(end.skipped, " of ", end.consumed, " samples had no text and were skipped");
-  }
-  if (end.consumed == 0) throw_data("the dataset is empty: no sample to extract from");
-  if (end.consumed == end.skipped) {
-    throw_data("none of the dataset's ", end.consumed, " samples has any text");
-  }
+  detail::tell_skipped(start, end);
   return end;
 }
 

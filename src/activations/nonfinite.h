@@ -1,5 +1,5 @@
 #pragma once
-// What is said of a NaN or Inf among activations, the same wherever rows are read.
+// What is said of a NaN, Inf or value too large among activations, the same wherever rows pass.
 
 #include <cmath>
 #include <cstdint>
@@ -33,6 +33,18 @@ void refuse_nonfinite(MatView<const float> block, F&& number, const std::string&
 inline void refuse_nonfinite(MatView<const float> block, std::int64_t first) {
   refuse_nonfinite(
       block, [first](std::int64_t r) { return first + r; }, "");
+}
+
+/// Throws Error(numeric) when a value does not fit float16 (or is NaN).
+inline void refuse_beyond_half(MatView<const float> rows) {
+  constexpr float kLargestHalf = 65504.0F;
+  for (std::int64_t r = 0; r < rows.rows(); ++r) {
+    for (const float value : rows.row(r)) {
+      if (std::fabs(value) <= kLargestHalf) continue;
+      throw_numeric("activation ", value, " does not fit float16 (at most ", kLargestHalf,
+                    "); store bfloat16 or float32");
+    }
+  }
 }
 
 }  // namespace drrik::detail

@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <cmath>
 #include <fstream>
 #include <optional>
 #include <system_error>
 
 #include "activations/metadata.h"
+#include "activations/nonfinite.h"
 #include "drrik/activations/store.h"
 #include "drrik/base/file.h"
 #include "drrik/base/log.h"
@@ -20,7 +20,6 @@ using detail::StoreHead;
 // stay in samples-*.jsonl, so that it can still be opened.
 constexpr std::int64_t kInlineSamples = 100'000;
 constexpr std::uint64_t kInlineBytes = std::uint64_t{64} << 20;
-constexpr float kLargestHalf = 65504.0F;
 
 bool is_temporary(const std::filesystem::path& path) {
   return path.filename().string().find(".tmp-") != std::string::npos;
@@ -296,16 +295,7 @@ void ActivationWriter::append(MatView<const float> rows, std::vector<SampleRecor
                 " rows of samples of width ", impl.head.metadata.row_dim());
   }
   try {
-    if (impl.head.metadata.dtype == DType::kF16) {
-      for (std::int64_t r = 0; r < rows.rows(); ++r) {
-        for (const float value : rows.row(r)) {
-          if (!(std::fabs(value) <= kLargestHalf)) {
-            throw_numeric("activation ", value, " does not fit float16 (at most ", kLargestHalf,
-                          "); store bfloat16 or float32");
-          }
-        }
-      }
-    }
+    if (impl.head.metadata.dtype == DType::kF16) detail::refuse_beyond_half(rows);
     if (!impl.rows) impl.open_shard(static_cast<std::int64_t>(impl.head.files.size()));
     impl.rows->append_rows(rows);
     for (SampleRecord& sample : samples) {
