@@ -25,6 +25,9 @@ const std::vector<std::vector<const char*>>& layouts() {
       {"vocab.json", "merges.txt", "tokenizer_config.json"},
       {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "config.json"},
       {"tokenizer.json", "tokenizer_config.json", "config.json"},
+      {"tokenizer.model", "tokenizer_config.json", "added_tokens.json"},
+      {"qwen.tiktoken", "tokenizer_config.json"},
+      {"tekken.json", "tokenizer_config.json"},
   };
   return names;
 }

@@ -34,7 +34,10 @@ bool has_weights(const fs::path& folder) {
 // A tokenizer.json under any name: an object whose "model" has a vocabulary.
 bool is_tokenizer_file(const fs::path& file) {
   const std::string name = file.filename().string();
-  if (name == "tokenizer.json" || file.extension() == ".model") return true;
+  if (name == "tokenizer.json" || name == "tekken.json" || file.extension() == ".model" ||
+      file.extension() == ".tiktoken") {
+    return true;
+  }
   std::error_code error;
   if (file.extension() != ".json" || fs::file_size(file, error) > (std::uintmax_t{64} << 20)) {
     return false;

@@ -1,11 +1,12 @@
 // drrik info: tokenizers.
 
-#include <array>
-
 #include "drrik/base/error.h"
+#include "drrik/base/file.h"
 #include "drrik/text/tokenizer.h"
 #include "info.h"
 #include "io/json.h"
+#include "text/byte_ranks.h"
+#include "text/vocabulary_files.h"
 
 namespace drrik::cli {
 namespace {
@@ -13,10 +14,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint64_t kMaxBytes = std::uint64_t{256} << 20;
-constexpr std::array<const char*, 6> kFiles = {"tokenizer.json", "tokenizer.model",
-                                               "spiece.model",   "sentencepiece.bpe.model",
-                                               "vocab.txt",      "vocab.json"};
-
 // "BPE", and what stands around it: "Sequence" is told by its parts.
 std::string type_of(const Json& parent, const char* member) {
   const auto found = parent.find(member);
@@ -32,15 +29,6 @@ std::string type_of(const Json& parent, const char* member) {
     }
   }
   return join(parts, " + ");
-}
-
-fs::path tokenizer_file(const fs::path& path) {
-  std::error_code error;
-  if (!fs::is_directory(path, error)) return path;
-  for (const char* name : kFiles) {
-    if (fs::exists(path / name, error)) return path / name;
-  }
-  return path / kFiles[0];
 }
 
 // What encoding puts around a text: its ids with the template, and those without in their midst.
@@ -76,24 +64,20 @@ std::string spelled(const Tokenizer& tokenizer, const std::vector<std::int32_t>&
 
 }  // namespace
 
-bool has_tokenizer(const fs::path& folder) {
-  std::error_code error;
-  for (const char* name : kFiles) {
-    if (fs::exists(folder / name, error)) return true;
-  }
-  return false;
-}
+bool has_tokenizer(const fs::path& folder) { return Tokenizer::is_in(folder); }
 
 void add_tokenizer(const fs::path& path, Info& info) {
   std::error_code error;
   const bool folder = fs::is_directory(path, error);
   const Tokenizer tokenizer = folder ? Tokenizer::from_folder(path) : Tokenizer::from_file(path);
-  const fs::path file = tokenizer_file(path);
+  const fs::path file = folder ? text::find_tokenizer_file(path) : path;
   Json json = Json::object();
   Screen& screen = info.screen;
   screen.section("Tokenizer");
   std::string kind = file.filename() == "vocab.txt" ? "WordPiece" : "";
-  if (file.extension() == ".model") kind = "SentencePiece";
+  if (file.extension() == ".model" && !text::is_tiktoken(read_file(file, kMaxBytes))) {
+    kind = "SentencePiece";
+  }
   json["file"] = file.filename().string();
   std::vector<std::pair<const char*, std::string>> steps;
   if (file.extension() == ".json" && file.filename() != "vocab.json") {

@@ -12,9 +12,10 @@ constexpr std::array<std::string_view, 7> kAlways = {
     "chat_template.jinja"};
 
 // Only where there is no tokenizer.json, which says the same.
-constexpr std::array<std::string_view, 6> kVocabularies = {
-    "vocab.json",      "merges.txt",   "vocab.txt",
-    "tokenizer.model", "spiece.model", "sentencepiece.bpe.model"};
+constexpr std::array<std::string_view, 9> kVocabularies = {
+    "vocab.json",      "merges.txt",     "vocab.txt",
+    "tokenizer.model", "spiece.model",   "sentencepiece.bpe.model",
+    "tekken.json",     "tiktoken.model", "qwen.tiktoken"};
 
 struct Weights {
   std::string_view file;

@@ -34,6 +34,8 @@ class Bpe : public Model {
 
  private:
   void load_merges(const Node& merges);
+  void load_merge_ids(const Node& ids);
+  void allow_cuts(bool marks_inside);
   void index_characters();
   std::int32_t character_id(std::uint32_t code, std::string_view bytes) const {
     if (code < short_ids_.size()) return short_ids_[code];
@@ -70,7 +72,12 @@ Bpe::Bpe(const Node& options, const Node& data) {
   // `dropout` is for training and left out: the same text must give the same ids.
   vocabulary_ = Vocabulary(data.get("vocab"));
   if (!unk_token_.empty()) unk_id_ = vocabulary_.find(unk_token_);
-  load_merges(data.get("merges"));
+  // Written by drrik itself for files that name no merges (piece_merges.h).
+  if (const auto ids = data.find("merge_ids")) {
+    load_merge_ids(*ids);
+  } else {
+    load_merges(data.get("merges"));
+  }
   index_characters();
 }
 
@@ -158,6 +165,32 @@ void Bpe::load_merges(const Node& merges) {
     if (++pending == batch.size()) flush();
   }
   flush();
+  allow_cuts(marks_inside);
+}
+
+void Bpe::load_merge_ids(const Node& ids) {
+  std::vector<std::int32_t> list;
+  for (const simdjson::dom::element item : ids.array()) {
+    std::int64_t id = 0;
+    if (item.get(id) != simdjson::SUCCESS || id < 0 || id > INT32_MAX ||
+        !vocabulary_.has(static_cast<std::int32_t>(id))) {
+      ids.fail(str("number ", list.size(), " is no token's id"));
+    }
+    list.push_back(static_cast<std::int32_t>(id));
+  }
+  if (list.size() % 3 != 0) ids.fail(str(list.size(), " ids; wanted three a merge"));
+  merges_ = MergeTable(list.size() / 3);
+  for (std::size_t i = 0; i < list.size(); i += 3) {
+    merges_.put(list[i], list[i + 1], static_cast<std::uint32_t>(i / 3), list[i + 2]);
+  }
+  bool marks_inside = false;
+  for (std::int32_t id = 0; id < vocabulary_.id_end(); ++id) {
+    marks_inside = marks_inside || has_inner_mark(vocabulary_.token(id));
+  }
+  allow_cuts(marks_inside);
+}
+
+void Bpe::allow_cuts(bool marks_inside) {
   // Cutting also needs that a mark ends a run of unknowns, and that pieces have no special ends.
   cut_at_mark_ = !marks_inside && !ignore_merges_ && prefix_.empty() && suffix_.empty() &&
                  vocabulary_.find(kSpaceMark) >= 0;

@@ -14,6 +14,7 @@
 #include "drrik/base/file.h"
 #include "drrik/base/log.h"
 #include "drrik/base/utf8.h"
+#include "text/byte_ranks.h"
 #include "text/precompiled.h"
 #include "text/sentencepiece.h"
 #include "text/tokenizer_class.h"
@@ -122,7 +123,8 @@ class FolderLoader {
   void build();
   void build_from_json();
   void build_from_vocabulary();
-  void build_from_sentencepiece(const fs::path& path);
+  void build_from_sentencepiece(const fs::path& path, std::string_view bytes);
+  void build_from_tiktoken(const fs::path& path, std::string_view bytes);
   void finish_tokens();
   void finish_template();
   std::optional<std::int32_t> id_of(SpecialName name) const {
@@ -135,6 +137,7 @@ class FolderLoader {
   JsonFile config_;
   JsonFile map_;
   JsonFile added_;
+  std::string said_class_;
   const TokenizerClass* class_ = nullptr;
   ClassSettings settings_;
   std::optional<bool> add_bos_;
@@ -156,6 +159,7 @@ void FolderLoader::choose_class() {
   });
   config_.read(
       [&] { hints.tokenizer = config_.root().string_or("tokenizer_class", hints.tokenizer); });
+  said_class_ = hints.tokenizer;
   hints.byte_level = json_.text().find("\"ByteLevel\"") != std::string::npos;
   class_ = find_tokenizer_class(hints);
   std::error_code error;
@@ -346,9 +350,8 @@ void FolderLoader::build_from_json() {
   parse_into_impl(json_.path(), json_.text(), pipeline);
 }
 
-void FolderLoader::build_from_sentencepiece(const fs::path& path) {
-  const SentencePieceModel model = with_context(
-      path, [&] { return parse_sentencepiece(read_file(path, kMaxTokenizerFileBytes)); });
+void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_view bytes) {
+  const SentencePieceModel model = with_context(path, [&] { return parse_sentencepiece(bytes); });
   if (class_ == nullptr || class_->vocab_file == nullptr ||
       !std::string_view(class_->vocab_file).ends_with(".model")) {
     // No class of its own: as TokenizersBackend reads it.
@@ -403,6 +406,43 @@ void FolderLoader::build_from_sentencepiece(const fs::path& path) {
   if (!extra_given_) extra_ = std::move(extra);
 }
 
+void FolderLoader::build_from_tiktoken(const fs::path& path, std::string_view bytes) {
+  // The file makes the tokenizer, whatever the class.
+  class_ = nullptr;
+  ByteEncoding encoding;
+  std::vector<ByteToken> tokens;
+  const std::string json = with_context(path, [&] {
+    tokens = parse_tiktoken(bytes);
+    encoding = tiktoken_encoding(path, said_class_, tokens);
+    return byte_ranks_json(tokens, encoding);
+  });
+  parse_into_impl(path, json, "");
+  // Added tokens have ids behind the file's; those between that nobody names are kept free.
+  const auto end = static_cast<std::int64_t>(tokens.size() + encoding.special.size());
+  std::vector<std::string> names;
+  if (!by_id_.empty() && by_id_.rbegin()->first >= end) {
+    constexpr std::int64_t kMostFree = 100'000;
+    const std::int64_t last = by_id_.rbegin()->first;
+    if (last - end >= kMostFree + static_cast<std::int64_t>(by_id_.size())) {
+      throw_data(folder_.string(), ": added token '", by_id_.rbegin()->second.content, "' has id ",
+                 last, ", but the tokens of ", path.filename().string(), " end at ", end);
+    }
+    for (std::int64_t id = end; id <= last; ++id) {
+      const auto named = by_id_.find(static_cast<std::int32_t>(id));
+      names.push_back(named == by_id_.end() ? str("<|reserved_token_", id, "|>")
+                                            : named->second.content);
+    }
+  }
+  for (const AddedToken& token : extra_) names.push_back(token.content);
+  for (const std::string& name : names) {
+    AddedToken token;
+    token.content = name;
+    token.normalized = false;
+    token.special = true;
+    impl_->added.add(std::move(token), *impl_->model, impl_->normalizer.get());
+  }
+}
+
 void FolderLoader::build_from_vocabulary() {
   std::error_code error;
   const auto here = [&](const fs::path& path) { return fs::exists(path, error); };
@@ -430,15 +470,35 @@ void FolderLoader::build_from_vocabulary() {
   }
   std::vector<std::string> models;
   if (class_ != nullptr && class_->vocab_file != nullptr) models.emplace_back(class_->vocab_file);
-  models.insert(models.end(), {"tokenizer.model", "spiece.model", "sentencepiece.bpe.model"});
+  models.insert(models.end(), {"tekken.json", "tokenizer.model", "tiktoken.model", "spiece.model",
+                               "sentencepiece.bpe.model"});
   for (const std::string& name : models) {
-    if (name.ends_with(".model") && here(folder_ / name)) {
-      build_from_sentencepiece(folder_ / name);
+    const fs::path path = folder_ / name;
+    if (!here(path)) continue;
+    if (name == "tekken.json") {
+      const JsonFile file(path);
+      class_ = nullptr;
+      parse_into_impl(path, with_context(path, [&] { return tekken_json(file.root()); }), "");
       return;
     }
+    if (!name.ends_with(".model")) continue;
+    const std::string bytes =
+        with_context(path, [&] { return read_file(path, kMaxTokenizerFileBytes); });
+    if (is_tiktoken(bytes)) {
+      build_from_tiktoken(path, bytes);
+    } else {
+      build_from_sentencepiece(path, bytes);
+    }
+    return;
+  }
+  if (const fs::path path = find_tokenizer_file(folder_); path.extension() == ".tiktoken") {
+    build_from_tiktoken(
+        path, with_context(path, [&] { return read_file(path, kMaxTokenizerFileBytes); }));
+    return;
   }
   if (class_ == nullptr) {
-    wanted.insert(wanted.end(), {"tokenizer.model", "vocab.json with merges.txt", "vocab.txt"});
+    wanted.insert(wanted.end(), {"tokenizer.model", "tekken.json", "a .tiktoken file",
+                                 "vocab.json with merges.txt", "vocab.txt"});
   } else if (class_->vocab_file != nullptr && class_->merges_file == nullptr &&
              std::string_view(class_->vocab_file).ends_with(".model")) {
     wanted.emplace_back(class_->vocab_file);

@@ -1,7 +1,6 @@
 #pragma once
 // The tokenizer files of a model folder, put together as `AutoTokenizer` does.
 
-#include <array>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -13,11 +12,6 @@ namespace drrik::text {
 
 // simdjson's own limit is 4 GiB; tokenizer files have some megabytes.
 constexpr std::uint64_t kMaxTokenizerFileBytes = std::uint64_t{1} << 30;
-
-/// Files that make a tokenizer, some together with others.
-inline constexpr std::array kTokenizerFiles = {"tokenizer.json", "tokenizer.model",
-                                               "spiece.model",   "sentencepiece.bpe.model",
-                                               "vocab.json",     "vocab.txt"};
 
 /// Parses JSON; `parser` owns the result. Throws Error(data).
 simdjson::dom::element parse_json(simdjson::dom::parser& parser, std::string_view json);

@@ -8,7 +8,7 @@
 
 #include "drrik/base/error.h"
 #include "drrik/base/utf8.h"
-#include "text/byte_trie.h"
+#include "text/piece_merges.h"
 #include "text/utf8.h"
 
 namespace drrik::text {
@@ -211,51 +211,13 @@ std::string unigram_members(const SentencePieceModel& model) {
 
 std::string bpe_members(const SentencePieceModel& model) {
   std::string out = R"("type":"BPE","vocab":{)";
-  std::vector<std::pair<std::string_view, std::int32_t>> forward;
-  std::vector<std::string> reversed;
-  reversed.reserve(model.pieces.size());
+  std::vector<std::pair<std::string_view, std::int32_t>> tokens;
   for (std::size_t id = 0; id < model.pieces.size(); ++id) {
     const std::string& text = model.pieces[id].text;
-    if (id > 0) out += ',';
-    out += str(quote_json(text), ":", id);
-    forward.emplace_back(text, static_cast<std::int32_t>(id));
-    reversed.emplace_back(text.rbegin(), text.rend());
+    out += str(id > 0 ? "," : "", quote_json(text), ":", id);
+    tokens.emplace_back(text, static_cast<std::int32_t>(id));
   }
-  std::vector<std::pair<std::string_view, std::int32_t>> backward;
-  for (std::size_t id = 0; id < reversed.size(); ++id) {
-    backward.emplace_back(reversed[id], static_cast<std::int32_t>(id));
-  }
-  const ByteTrie heads(std::move(forward));
-  const ByteTrie tails(std::move(backward));
-  // Both tries are walked once a piece, so the time is linear however long the pieces are.
-  out += R"(},"merges":[)";
-  std::vector<bool> is_head;
-  std::vector<bool> is_tail;
-  for (std::size_t id = 0; id < model.pieces.size(); ++id) {
-    const std::string& text = model.pieces[id].text;
-    const std::size_t size = text.size();
-    is_head.assign(size + 1, false);
-    is_tail.assign(size + 1, false);
-    std::uint32_t node = ByteTrie::kRoot;
-    for (std::size_t i = 0; i < size && node != ByteTrie::kMiss; ++i) {
-      node = heads.step(node, static_cast<unsigned char>(text[i]));
-      is_head[i + 1] = node != ByteTrie::kMiss && heads.value(node) >= 0;
-    }
-    // A piece that stands twice counts where its last number is, as in a dictionary.
-    if (node == ByteTrie::kMiss || heads.value(node) != static_cast<std::int32_t>(id)) continue;
-    node = ByteTrie::kRoot;
-    for (std::size_t i = size; i > 0 && node != ByteTrie::kMiss; --i) {
-      node = tails.step(node, static_cast<unsigned char>(text[i - 1]));
-      is_tail[i - 1] = node != ByteTrie::kMiss && tails.value(node) >= 0;
-    }
-    for (std::size_t cut = 1; cut < size; ++cut) {
-      if (!is_head[cut] || !is_tail[cut]) continue;
-      if (out.back() != '[') out += ',';
-      out += str("[", quote_json(std::string_view(text).substr(0, cut)), ",",
-                 quote_json(std::string_view(text).substr(cut)), "]");
-    }
-  }
-  return out += ']';
+  return out += str("},", merge_ids_member(tokens, CutOrder::kByPlace));
 }
 
 }  // namespace drrik::text

@@ -6,6 +6,7 @@
 #include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/base/log.h"
+#include "text/byte_ranks.h"
 #include "text/folder.h"
 #include "text/tokenizer_impl.h"
 #include "text/vocabulary_files.h"
@@ -88,7 +89,9 @@ void Tokenizer::Impl::finish() {
 
 Tokenizer Tokenizer::from_json(std::string_view json) {
   simdjson::dom::parser parser;
-  auto impl = std::make_unique<Impl>(Node(text::parse_json(parser, json), ""), nullptr);
+  const Node root(text::parse_json(parser, json), "");
+  if (text::is_tekken(root)) return from_json(text::tekken_json(root));
+  auto impl = std::make_unique<Impl>(root, nullptr);
   impl->finish();
   return Tokenizer(std::move(impl));
 }
@@ -100,7 +103,12 @@ Tokenizer Tokenizer::from_sentencepiece(std::string_view bytes) {
 Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
   try {
     const std::string bytes = read_file(path, text::kMaxTokenizerFileBytes);
-    return path.extension() == ".model" ? from_sentencepiece(bytes) : from_json(bytes);
+    const bool model = path.extension() == ".model";
+    if (path.extension() == ".tiktoken" || (model && text::is_tiktoken(bytes))) {
+      const std::vector<text::ByteToken> tokens = text::parse_tiktoken(bytes);
+      return from_json(text::byte_ranks_json(tokens, text::tiktoken_encoding(path, "", tokens)));
+    }
+    return model ? from_sentencepiece(bytes) : from_json(bytes);
   } catch (Error& error) {
     error.add_context(path.string());
     throw;
@@ -108,10 +116,7 @@ Tokenizer Tokenizer::from_file(const std::filesystem::path& path) {
 }
 
 bool Tokenizer::is_in(const std::filesystem::path& folder) {
-  return std::ranges::any_of(text::kTokenizerFiles, [&](const char* name) {
-    std::error_code error;
-    return std::filesystem::exists(folder / name, error);
-  });
+  return !text::find_tokenizer_file(folder).empty();
 }
 
 Tokenizer Tokenizer::from_folder(const std::filesystem::path& folder) {

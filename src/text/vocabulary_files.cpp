@@ -1,6 +1,7 @@
 #include "text/vocabulary_files.h"
 
 #include <algorithm>
+#include <system_error>
 
 #include "drrik/base/error.h"
 #include "text/precompiled.h"
@@ -8,6 +9,20 @@
 #include "text/utf8.h"
 
 namespace drrik::text {
+
+std::filesystem::path find_tokenizer_file(const std::filesystem::path& folder) {
+  namespace fs = std::filesystem;
+  std::error_code error;
+  for (const char* name : kTokenizerFiles) {
+    if (fs::exists(folder / name, error)) return folder / name;
+  }
+  fs::path first;
+  for (fs::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().extension() != ".tiktoken") continue;
+    if (first.empty() || at->path() < first) first = at->path();
+  }
+  return first;
+}
 
 std::string word_piece_json(std::string_view text) {
   std::string out = R"({"model":{"type":"WordPiece","vocab":{)";

@@ -114,7 +114,7 @@ TEST(SentencePiece, AllCutsIntoPiecesAreMergesInTheOrderOfThePieces) {
   // The second "ab" is the one that counts.
   EXPECT_EQ(bpe_members(model),
             R"("type":"BPE","vocab":{"a":0,"b":1,"ab":2,"ba":3,"aba":4,"ab":5},)"
-            R"("merges":[["b","a"],["a","ba"],["ab","a"],["a","b"]])");
+            R"("merge_ids":[1,0,3,0,3,4,5,0,4,0,1,5])");
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cctype>
 #include <filesystem>
 #include <sstream>
 #include <string>
@@ -54,12 +55,14 @@ INSTANTIATE_TEST_SUITE_P(Files, LlamaCppVectors,
                                          Pair{"bert-base-uncased/tokenizer.json", "bert-bge"},
                                          Pair{"roberta-base/tokenizer.json", "roberta-bpe"},
                                          Pair{"llama3/tokenizer.json", "llama-bpe"},
+                                         Pair{"llama3/tokenizer.model", "llama-bpe"},
                                          Pair{"falcon/tokenizer.json", "falcon"},
                                          Pair{"phi-3-mini/tokenizer.json", "phi-3"}),
                          [](const auto& pair) {
-                           std::string name = pair.param.vectors;
+                           std::string name =
+                               std::string(pair.param.vectors) + "_" + pair.param.tokenizer;
                            for (char& c : name) {
-                             if (c == '-') c = '_';
+                             if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '_';
                            }
                            return name;
                          });

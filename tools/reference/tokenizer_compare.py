@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """Compares `drrik tokenize` with the real library, id for id and text for text.
 
-    pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece protobuf
+    pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece protobuf tiktoken==0.14.0
+    pip install mistral_common==1.13.1   # for tekken.json only: transformers goes other ways where it is there
     python3 tools/reference/tokenizer_compare.py [--hostile 100000] build/release/bin/drrik MODEL... -- TEXT...
 
-A MODEL is a tokenizer.json (compared with the `tokenizers` package) or a folder (compared with what
-`AutoTokenizer.from_pretrained` makes of it). A TEXT is a file that is encoded whole and line by line; a
+A MODEL is a tokenizer.json (compared with the `tokenizers` package), a folder (compared with what
+`AutoTokenizer.from_pretrained` makes of it), a .tiktoken file named after an encoding (with `tiktoken`) or a
+tekken*.json (with `Tekkenizer` of mistral_common, which takes special tokens in a text for plain text; texts
+that have some are compared with what transformers makes of the file). A TEXT is a file that is encoded whole and line by line; a
 .json text is a list of strings. --hostile adds so many generated texts (tokenizer_hostile.py) and every
 code point. Everything is encoded with and without special tokens and decoded with and without them, and
 so are random ids. The exit status is 1 when anything differs.
@@ -34,6 +37,15 @@ class PackageOracle:
     def decode(self, ids, skip):
         return self.tokenizer.decode_batch(ids, skip_special_tokens=skip)
 
+    def vocabulary(self):
+        return self.tokenizer.get_vocab(with_added_tokens=True)
+
+    def added(self):
+        return [t.content for t in self.tokenizer.get_added_tokens_decoder().values()]
+
+    def token(self, token_id):
+        return self.tokenizer.id_to_token(token_id)
+
 
 class AutoOracle(PackageOracle):
     def __init__(self, folder):
@@ -48,6 +60,77 @@ class AutoOracle(PackageOracle):
         return [self.auto.decode(i, skip_special_tokens=skip) for i in ids]
 
 
+class TiktokenOracle:
+    """An encoding of OpenAI's, or Qwen's, over the ranks of a file."""
+
+    def __init__(self, path):
+        import tiktoken
+        from tiktoken.load import load_tiktoken_bpe
+        from tiktoken_ext import openai_public
+        ranks = load_tiktoken_bpe(path)
+        name = os.path.basename(path).removesuffix(".tiktoken")
+        self.qwen = name == "qwen"
+        if self.qwen:
+            pattern = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+                       r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+            names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"] + [f"<|extra_{i}|>" for i in range(205)]
+            special = {token: len(ranks) + i for i, token in enumerate(names)}
+        else:
+            openai_public.load_tiktoken_bpe = lambda *_, **__: ranks
+            encoding = getattr(openai_public, name)()
+            pattern, special = encoding["pat_str"], encoding["special_tokens"]
+        self.encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special)
+        self.special = special
+        self.ranks = ranks
+
+    def encode(self, texts, special):
+        from tokenizers.normalizers import NFC
+        # Qwen's own code asks Python, whose Unicode version is the interpreter's; this has one.
+        normal = NFC().normalize_str if self.qwen else str
+        return [self.encoding.encode(normal(text), allowed_special="all", disallowed_special=()) for text in texts]
+
+    def decode(self, ids, skip):
+        drop = set(self.special.values()) if skip else set()
+        return [self.encoding.decode([i for i in s if i not in drop]) for s in ids]
+
+    def vocabulary(self):
+        return {token.decode("utf-8", "replace"): rank for token, rank in self.ranks.items()} | self.special
+
+    def added(self):
+        return list(self.special)
+
+    def token(self, token_id):
+        return self.encoding.decode_single_token_bytes(token_id)
+
+
+class TekkenOracle(PackageOracle):
+    def __init__(self, path):
+        from mistral_common.tokens.tokenizers.tekken import Tekkenizer
+        from transformers.integrations.mistral.tokenizer import MistralConverter
+        self.tekken = Tekkenizer.from_file(path)
+        self.tokenizer = MistralConverter(path).converted()
+        self.names = self.added()
+        self.only_converted = 0
+
+    def encode(self, texts, special):
+        out = []
+        for text, converted in zip(texts, super().encode(texts, special)):
+            if any(name in text for name in self.names):
+                self.only_converted += 1
+                out.append(([self.tekken.bos_id] if special else []) + converted)
+            else:
+                out.append(self.tekken.encode(text, bos=special, eos=False))
+        return out
+
+
+def oracle_of(model):
+    if os.path.isdir(model):
+        return AutoOracle(model)
+    if model.endswith(".tiktoken"):
+        return TiktokenOracle(model)
+    return TekkenOracle(model) if os.path.basename(model).startswith("tekken") else PackageOracle(model)
+
+
 def run(command):
     result = subprocess.run(command, capture_output=True, check=False)
     if result.returncode != 0:
@@ -58,7 +141,7 @@ def run(command):
 class Comparison:
     def __init__(self, drrik, model, folder):
         self.command = [drrik, "tokenize", "--model", model]
-        self.oracle = AutoOracle(model) if os.path.isdir(model) else PackageOracle(model)
+        self.oracle = oracle_of(model)
         self.folder = folder
         self.count = {"texts": 0, "ids": 0, "decoded": 0, "wrong": 0}
 
@@ -71,8 +154,8 @@ class Comparison:
             return
         at = next((i for i, (a, b) in enumerate(zip(got, want)) if a != b), min(len(got), len(want)))
         window = slice(max(0, at - 4), at + 5)
-        show = [self.oracle.tokenizer.id_to_token(i) for i in got[window]] if isinstance(got, list) else got[window]
-        wanted = [self.oracle.tokenizer.id_to_token(i) for i in want[window]] if isinstance(want, list) else want[window]
+        show = [self.oracle.token(i) for i in got[window]] if isinstance(got, list) else got[window]
+        wanted = [self.oracle.token(i) for i in want[window]] if isinstance(want, list) else want[window]
         print(f"  {name} at {at} of {ascii(source[:80])}:\n    got    {show!a}\n    wanted {wanted!a}")
 
     def encode(self, name, texts, whole=None):
@@ -122,8 +205,8 @@ class Comparison:
         self.encode(name + ", lines", [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else []))
 
     def hostile(self, count, corpus):
-        vocab = self.oracle.tokenizer.get_vocab(with_added_tokens=True)
-        added = [t.content for t in self.oracle.tokenizer.get_added_tokens_decoder().values()]
+        vocab = self.oracle.vocabulary()
+        added = self.oracle.added()
         tokens = sorted(vocab, key=lambda t: (vocab[t], t))
         texts = tokenizer_hostile.Texts(20260101, sorted(added), tokens[:: max(1, len(tokens) // 5000)], corpus)
         self.encode("hostile", texts.texts(count))

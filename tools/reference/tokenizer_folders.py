@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes the folders of tests/data/text/folders.json and what `AutoTokenizer` makes of each, with two small
-SentencePiece models that are trained here.
+SentencePiece models that are trained here. Run tokenizer_ranks.py first, and this where mistral_common is not.
 
 A folder is a list of files: copies of fixtures, or JSON that stands in folders.json. Expected are digests, as in
 tokenizer_golden.py, of the ids of its strings with and without special tokens and of the text they decode to.
 
-    pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece==0.2.3 protobuf==7.36.2
+    pip install tokenizers==0.23.3 transformers==5.23.0 sentencepiece==0.2.3 protobuf==7.36.2 tiktoken==0.14.0
     python3 tools/reference/tokenizer_folders.py tests/data/text
 """
 import io
@@ -82,6 +82,23 @@ FOLDERS = {
     "bert from json": {"tokenizer.json": "wordpiece.tokenizer.json", **model_type("bert"), CLASS: {"do_lower_case": False}},
     "t5 from json": {"tokenizer.json": "unigram.tokenizer.json", **model_type("t5"), CLASS: {"extra_ids": 2}},
     "roberta from json": {"tokenizer.json": "bytes_gpt2.tokenizer.json", **model_type("roberta"), CLASS: {"mask_token": token("<mask>", __type="AddedToken", lstrip=True)}},
+    # tokens with ranks: tiktoken files and tekken.json (tokenizer_ranks.py)
+    "ranks": {"tokenizer.model": "ranks.tiktoken", **model_type("llama")},
+    "ranks, llama class": {"tokenizer.model": "ranks.tiktoken", **model_type("llama"), CLASS: {"tokenizer_class": "LlamaTokenizer"}},
+    "ranks, tokens with gaps": {"tokenizer.model": "ranks.tiktoken", **model_type("llama"), CLASS: {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "add_bos_token": True,
+        "additional_special_tokens": ["<mask>", "Day"],
+        "added_tokens_decoder": {"441": token("<s>"), "443": token("<mask>", lstrip=True), "444": token("word", special=False, normalized=True)}}},
+    "ranks, extra tokens": {"tiktoken.model": "ranks.tiktoken", **model_type("llama"), CLASS: {
+        "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "additional_special_tokens": ["<|endoftext|>", "<mask>"]}},
+    "ranks, added tokens": {"tiktoken.model": "ranks.tiktoken", **model_type("llama"), "added_tokens.json": {"<s>": 441, "Day": 439},
+                            "special_tokens_map.json": {"bos_token": "<s>"}},
+    "ranks, named extra tokens": {"tokenizer.model": "ranks.tiktoken", **model_type("llama"), CLASS: {
+        "tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>", "extra_special_tokens": {"image_token": "<mask>", "x_token": "Day"}}},
+    "tekken, no BOS": {"tekken.json": "tekken.json", **model_type("mistral"), CLASS: {"add_bos_token": False, "bos_token": "<s>"}},
+    "tekken, class and flags": {"tekken.json": "tekken.json", **model_type("mistral"), CLASS: {
+        "tokenizer_class": "LlamaTokenizer", "add_bos_token": True, "add_eos_token": True, "bos_token": "<s>", "eos_token": "</s>",
+        "unk_token": "<unk>", "pad_token": "<pad>", "additional_special_tokens": ["Day"]}},
     "wordlevel": {"tokenizer.json": "wordlevel.tokenizer.json", **model_type("mistral"), CLASS: {"clean_up_tokenization_spaces": True}},
 }
 

@@ -49,19 +49,22 @@ class Tokenizer {
  public:
   struct Impl;
 
-  /// Reads a `tokenizer.json`, or a SentencePiece model when the name ends in `.model`. Throws
+  /// Reads a `tokenizer.json` or Mistral's `tekken.json`; when the name ends in `.model`, a
+  /// SentencePiece model or Llama 3's tiktoken file; when in `.tiktoken`, one of OpenAI's encodings
+  /// or Qwen's (`qwen.tiktoken`), by its name, since the file does not tell how text is cut. Throws
   /// Error(io) when it cannot be read, Error(data) naming the path and the member when it is
   /// malformed.
   static Tokenizer from_file(const std::filesystem::path& path);
   /// Reads the tokenizer of a model folder as `AutoTokenizer` of transformers 5.23 does: the class
   /// that `tokenizer_config.json` and `config.json` name says what is made of `tokenizer.json`, or,
-  /// where there is none, of `vocab.json` and `merges.txt`, `vocab.txt` or a SentencePiece model;
+  /// where there is none, of `vocab.json` and `merges.txt`, `vocab.txt`, `tekken.json`, a
+  /// SentencePiece model or a tiktoken file;
   /// `special_tokens_map.json` and `added_tokens.json` add their tokens. docs/tokenizers.md has the
   /// details. Throws as from_file().
   static Tokenizer from_folder(const std::filesystem::path& folder);
   /// Whether the folder has files that from_folder() reads.
   static bool is_in(const std::filesystem::path& folder);
-  /// Parses the text of a `tokenizer.json`. Throws Error(data).
+  /// Parses the text of a `tokenizer.json` or `tekken.json`. Throws Error(data).
   static Tokenizer from_json(std::string_view json);
   /// Parses a SentencePiece model (Unigram or BPE). Throws Error(data).
   static Tokenizer from_sentencepiece(std::string_view bytes);
