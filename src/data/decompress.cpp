@@ -7,6 +7,7 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "drrik/base/error.h"
@@ -34,6 +35,19 @@ class Decompressor : public ByteStream {
     at_ = 0;
     end_ = from_->read(in_);
     return end_ > 0;
+  }
+  /// Tries to have `count` bytes at hand (at most kChunk).
+  void gather(std::size_t count) {
+    if (end_ - at_ >= count) return;
+    std::copy(in_.begin() + static_cast<std::ptrdiff_t>(at_),
+              in_.begin() + static_cast<std::ptrdiff_t>(end_), in_.begin());
+    end_ -= at_;
+    at_ = 0;
+    while (end_ < count) {
+      const std::size_t n = from_->read(std::span(in_).subspan(end_));
+      if (n == 0) break;
+      end_ += n;
+    }
   }
   std::unique_ptr<ByteStream> from_;
   std::vector<char> in_;
@@ -199,18 +213,36 @@ class ZstdStream final : public Decompressor {
         if (unfinished_) throw_data("zstd", kCutOff);
         break;
       }
+      if (!unfinished_) begin_frame();
       ZSTD_inBuffer in{in_.data(), end_, at_};
+      const std::size_t before = out.pos;
       const std::size_t status = ZSTD_decompressStream(context_.get(), &out, &in);
       if (ZSTD_isError(status) != 0U) {
         throw_data("zstd: damaged data (", ZSTD_getErrorName(status), ")");
       }
       at_ = in.pos;
       unfinished_ = status != 0;
+      size_ += out.pos - before;
+      // The library notices this in some ways of being called only.
+      if (!unfinished_ && wanted_size_ && size_ != *wanted_size_) {
+        throw_data("zstd: damaged data (a frame of ", size_, " bytes says that it has ",
+                   *wanted_size_, ")");
+      }
     }
     return out.pos;
   }
 
  private:
+  void begin_frame() {
+    constexpr std::size_t kMaxHeader = 18;
+    gather(kMaxHeader);
+    const std::uint64_t size = ZSTD_getFrameContentSize(in_.data() + at_, end_ - at_);
+    const bool known = size != ZSTD_CONTENTSIZE_UNKNOWN && size != ZSTD_CONTENTSIZE_ERROR;
+    wanted_size_ = known ? std::optional(size) : std::nullopt;
+    size_ = 0;
+  }
+  std::optional<std::uint64_t> wanted_size_;  // of the frame, as its header has it
+  std::uint64_t size_ = 0;
   std::unique_ptr<ZSTD_DCtx, std::size_t (*)(ZSTD_DCtx*)> context_;
   bool unfinished_ = false;
 };

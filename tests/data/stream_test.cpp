@@ -57,6 +57,20 @@ TEST(ByteStream, UndoesCompression) {
   EXPECT_EQ(all_of(testing::gzip("one") + std::string(512, '\0')), "one");
 }
 
+TEST(ByteStream, AZstdFrameHasTheSizeItsHeaderSays) {
+  // 69 bytes in a frame that says 12552. zstd 1.5.4 notices only when it is given that much room.
+  const char frame[] = "\x28\xB5\x2F\xFD\x60\x08\x30\x2A\x02\x00\x80\x01\x00\x00";
+  const std::string bytes(frame, sizeof(frame) - 1);
+  for (const std::size_t room : {61U, 1000U, 65536U}) {
+    expect_data_error("damaged", [&] {
+      const auto stream = open_byte_stream(bytes_of(bytes));
+      std::vector<char> buffer(room);
+      while (stream->read(buffer) > 0) {
+      }
+    });
+  }
+}
+
 TEST(ByteStream, RefusesDamage) {
   std::string text;
   for (int i = 0; i < 1000; ++i) text += str("line ", i * i, "\n");
