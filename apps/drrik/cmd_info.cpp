@@ -132,6 +132,7 @@ void describe_id(const Flags& flags, Info& info) {
       }
     }
   }
+  if (!whole) info.repo = flags.path;
   describe_folder(*folder, info);
   info.json["folder"] = folder->string();
   info.json["fetched"] = whole ? "whole" : "configuration";

@@ -3,8 +3,11 @@
 //
 // Each fills `json` (keys are a contract: they may be added to, not renamed) and `screen`.
 
+#include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
+#include <vector>
 
 #include "cli.h"
 #include "screen.h"
@@ -14,6 +17,17 @@ namespace drrik::cli {
 struct Info {
   Json json;
   Screen screen;
+  std::string repo;  ///< The id on the Hub of a model whose weights are not here; "" for others.
+};
+
+/// What is known of a checkpoint's tensors.
+struct StoredWeights {
+  bool safetensors = true;
+  std::vector<std::string> files;
+  std::map<std::string, std::uint64_t> bytes_by_type;  ///< Empty: not known.
+  std::int64_t parameters = 0;                         ///< Of floating-point types.
+  std::uint64_t bytes = 0;
+  std::size_t tensors = 0;
 };
 
 /// A folder with config.json: a model, also one that drrik does not run (it says why not).
@@ -38,5 +52,8 @@ bool foreign_info(const std::filesystem::path& path, Info& info);
 /// Rows and json keys that tell which types tensors have: "dtype_on_disk", "stored_parameters",
 /// "stored_bytes", "weight_files".
 void add_weights(const std::filesystem::path& path, Info& info);
+void show_weights(const StoredWeights& weights, Info& info);
+/// The same of a model on the Hub, of whose safetensors files only the headers are fetched.
+StoredWeights remote_weights(const std::string& id);
 
 }  // namespace drrik::cli

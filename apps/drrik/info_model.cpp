@@ -232,17 +232,23 @@ void unknown_model(const Json& config, const std::string& why, Info& info) {
 
 void add_weights(const fs::path& path, Info& info) {
   const WeightFiles files = WeightFiles::open(path);
-  std::map<std::string, std::uint64_t> bytes;
-  std::int64_t parameters = 0;
+  StoredWeights out;
+  out.safetensors = files.format() == WeightFiles::Format::kSafetensors;
   for (const auto& [name, tensor] : files.tensors()) {
-    bytes[tensor.dtype ? std::string(dtype_name(*tensor.dtype)) : tensor.dtype_text] +=
+    out.bytes_by_type[tensor.dtype ? std::string(dtype_name(*tensor.dtype)) : tensor.dtype_text] +=
         tensor.bytes;
-    if (tensor.dtype && is_floating(*tensor.dtype)) parameters += shape_elements(tensor.shape);
+    if (tensor.dtype && is_floating(*tensor.dtype)) out.parameters += shape_elements(tensor.shape);
   }
+  for (const fs::path& file : files.files()) out.files.push_back(file.filename().string());
+  out.tensors = files.tensors().size();
+  out.bytes = files.total_bytes();
+  show_weights(out, info);
+}
+
+void show_weights(const StoredWeights& weights, Info& info) {
   std::vector<std::pair<std::uint64_t, std::string>> order;
-  for (const auto& [dtype, size] : bytes) order.emplace_back(size, dtype);
+  for (const auto& [dtype, size] : weights.bytes_by_type) order.emplace_back(size, dtype);
   std::ranges::sort(order, std::greater<>());
-  const bool safetensors = files.format() == WeightFiles::Format::kSafetensors;
   Json types = Json::object();
   std::vector<std::string> words;
   for (const auto& [size, dtype] : order) {
@@ -250,22 +256,23 @@ void add_weights(const fs::path& path, Info& info) {
     words.push_back(
         order.size() == 1 ? dtype : str(dtype, " (", human_bytes(static_cast<double>(size)), ")"));
   }
-  Json names = Json::array();
-  for (const fs::path& file : files.files()) names.push_back(file.filename().string());
-  info.json["weight_format"] = safetensors ? "safetensors" : "pytorch";
-  info.json["weight_files"] = names;
-  info.json["tensors"] = files.tensors().size();
-  info.json["stored_parameters"] = parameters;
-  info.json["stored_bytes"] = files.total_bytes();
+  const bool known = !order.empty();
+  info.json["weight_format"] = weights.safetensors ? "safetensors" : "pytorch";
+  info.json["weight_files"] = weights.files;
+  info.json["tensors"] = known ? Json(weights.tensors) : Json(nullptr);
+  info.json["stored_parameters"] = known ? Json(weights.parameters) : Json(nullptr);
+  info.json["stored_bytes"] = weights.bytes;
   info.json["dtype_on_disk"] = types;
   info.screen.section("Weights");
-  info.screen.row("files", files.files().size() == 1
-                               ? files.files()[0].filename().string()
-                               : str(files.files().size(), " shards, ",
-                                     files.files()[0].filename().string(), " and so on"));
-  info.screen.row("stored", str(human_bytes(static_cast<double>(files.total_bytes())), " in ",
-                                grouped(static_cast<std::int64_t>(files.tensors().size())),
-                                " tensors, ", safetensors ? "safetensors" : "PyTorch"));
+  info.screen.row("files", weights.files.size() == 1 ? weights.files[0]
+                                                     : str(weights.files.size(), " shards, ",
+                                                           weights.files[0], " and so on"));
+  const char* format = weights.safetensors ? "safetensors" : "PyTorch";
+  const std::string size = human_bytes(static_cast<double>(weights.bytes));
+  info.screen.row("stored",
+                  known ? str(size, " in ", grouped(static_cast<std::int64_t>(weights.tensors)),
+                              " tensors, ", format)
+                        : str(size, ", ", format));
   info.screen.row("dtype on disk", join(words));
 }
 
@@ -331,7 +338,11 @@ void model_info(const fs::path& folder, Info& info) {
       parsed && parsed->dtype ? static_cast<std::int64_t>(dtype_size(*parsed->dtype)) : 4;
   try {
     detail::read_quantization(folder);
-    add_weights(folder, info);
+    if (info.repo.empty()) {
+      add_weights(folder, info);
+    } else {
+      show_weights(remote_weights(info.repo), info);
+    }
     const Json& types = info.json["dtype_on_disk"];
     if (const auto dtype = find_dtype(types.empty() ? "" : types.begin().key())) {
       stored = is_float8(*dtype) ? 2 : static_cast<std::int64_t>(dtype_size(*dtype));

@@ -214,7 +214,7 @@ struct HubClient::Impl {
       }
       return std::nullopt;
     }
-    Transfer transfer("Downloading " + path);
+    Transfer transfer("Downloading " + path, options.progress);
     transfer.expect(file.bytes.value_or(0));
     fs::path placed = place(repo, file, transfer, false);
     paths.write_ref(repo.revision, file.commit);
@@ -315,6 +315,13 @@ fs::path HubClient::download_file(const Repo& repo, const std::string& path) con
                  str("file '", path, "' of ", repo.text(), " does not exist"));
 }
 
+std::string HubClient::read_start(const Repo& repo, const std::string& path,
+                                  std::size_t bytes) const {
+  repo.validate();
+  check_file_path(path);
+  return hub::fetch_start(impl_->session, repo, path, bytes);
+}
+
 std::string HubClient::get(const std::string& path, const Repo& about) const {
   return impl_->session.get(path, about, impl_->options.retries).response.body;
 }
@@ -346,7 +353,7 @@ Snapshot HubClient::download_snapshot(const Repo& repo, const SnapshotOptions& w
     }
     if (out.files.empty()) throw_usage("no file of ", repo.text(), " matches the patterns");
   }
-  Transfer transfer("Downloading " + repo.id);
+  Transfer transfer("Downloading " + repo.id, impl_->options.progress);
   if (wanted.local_dir.empty()) {
     impl_->place_all(at, out.files, transfer, wanted.force);
     out.folder = impl_->layout(repo).snapshot(out.commit);
@@ -403,7 +410,7 @@ fs::path HubClient::download_model(const Repo& repo, ModelPart part) const {
                        " has no weights that can be read; wanted model.safetensors or "
                        "pytorch_model.bin, whole or in shards with an index"));
   }
-  Transfer transfer("Downloading " + repo.id);
+  Transfer transfer("Downloading " + repo.id, impl_->options.progress);
   std::vector<std::string> first = files.small;
   if (whole && !files.index.empty()) first.push_back(files.index);
   if (whole) first.insert(first.end(), files.weights.begin(), files.weights.end());

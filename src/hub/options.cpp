@@ -146,6 +146,7 @@ HubOptions HubOptions::from_environment(const Variables& environment) {
                         ? truthy(environment, "TRANSFORMERS_OFFLINE")
                         : truthy(environment, "HF_HUB_OFFLINE");
   options.symlinks = !truthy(environment, "HF_HUB_DISABLE_SYMLINKS");
+  options.progress = !truthy(environment, "HF_HUB_DISABLE_PROGRESS_BARS");
   options.telemetry = !truthy(environment, "HF_HUB_DISABLE_TELEMETRY") &&
                       !truthy(environment, "DISABLE_TELEMETRY") &&
                       !truthy(environment, "DO_NOT_TRACK");

@@ -251,10 +251,42 @@ void Transfer::expect(std::uint64_t bytes) {
 }
 
 void Transfer::advance(std::int64_t bytes) {
-  if (bytes == 0) return;
+  if (bytes == 0 || !shown_) return;
   const std::lock_guard lock(mutex_);
   if (progress_ == nullptr) progress_ = std::make_unique<Progress>(label_, total_, "bytes");
   progress_->advance(bytes);
+}
+
+std::string fetch_start(Session& session, const Repo& repo, const std::string& path,
+                        std::size_t count) {
+  std::string out;
+  if (count == 0) return out;
+  const Session::Request request{
+      .url = session.options().endpoint + resolve_path(repo, path),
+      // As they lie: an encoding would make the range one of other bytes.
+      .headers = {str("Range: bytes=0-", count - 1), "Accept-Encoding: identity"},
+      .stall_timeout = session.options().download_timeout};
+  for (int failures = 0;;) {
+    out.clear();
+    try {
+      const Answer answer =
+          session.send(request, [&](const HttpResponse&, std::span<const char> bytes) {
+            out.append(bytes.data(), std::min(bytes.size(), count - out.size()));
+            return out.size() < count;
+          });
+      const int status = answer.response.status;
+      if (status >= 200 && status < 300) return out;
+      if (status == 416) return "";  // an empty file has no first byte
+      if (!Session::may_pass(status) || failures == session.options().retries) {
+        throw session.refusal(answer, repo, path);
+      }
+      session.wait(++failures, &answer.response);
+    } catch (const NetworkError& error) {
+      if (failures >= error.limit(session.options().retries)) throw;
+      log_warning(error.what(), "; trying again");
+      session.wait(++failures, nullptr);
+    }
+  }
 }
 
 void fetch(Session& session, const Repo& repo, const RemoteFile& file, const fs::path& incomplete,

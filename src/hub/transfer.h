@@ -31,7 +31,8 @@ RemoteFile ask(Session& session, const Repo& repo, const std::string& path, int 
 /// The one bar of a download; drawn once bytes are to come. Thread-safe.
 class Transfer {
  public:
-  explicit Transfer(std::string label) : label_(std::move(label)) {}
+  explicit Transfer(std::string label, bool shown = true)
+      : label_(std::move(label)), shown_(shown) {}
   /// More bytes are expected.
   void expect(std::uint64_t bytes);
   /// Bytes arrived (or, negative, were thrown away).
@@ -39,6 +40,7 @@ class Transfer {
 
  private:
   std::string label_;
+  bool shown_;
   std::mutex mutex_;
   std::int64_t total_ = 0;
   std::unique_ptr<Progress> progress_;
@@ -49,6 +51,11 @@ class Transfer {
 /// came before is otherwise), Error(io) when the disk is full, Error(interrupted).
 void fetch(Session& session, const Repo& repo, const RemoteFile& file,
            const std::filesystem::path& incomplete, Transfer& transfer);
+
+/// The first `count` bytes of a file, fewer when it is shorter, by a ranged request; what a server
+/// without ranges sends more is not read. Throws HubError as a file that must be there.
+std::string fetch_start(Session& session, const Repo& repo, const std::string& path,
+                        std::size_t count);
 
 /// Calls f(0) … f(n-1) from up to `workers` threads. The first error ends the others' transfers and
 /// is thrown.

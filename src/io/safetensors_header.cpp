@@ -231,29 +231,39 @@ void index_names(SafetensorsHeader& header) {
 
 }  // namespace
 
-SafetensorsHeader parse_safetensors(std::span<const std::byte> file) {
-  if (file.size() < 8) {
-    throw_data("not a safetensors file: ", file.size(),
+std::uint64_t safetensors_header_end(std::span<const std::byte> start) {
+  if (start.size() < 8) {
+    throw_data("not a safetensors file: ", start.size(),
                " bytes, wanted at least 8; incomplete download?");
   }
   std::uint64_t length = 0;
   for (std::size_t i = 0; i < 8; ++i) {
-    length |= std::to_integer<std::uint64_t>(file[i]) << (8 * i);
+    length |= std::to_integer<std::uint64_t>(start[i]) << (8 * i);
   }
-  const std::string_view start(reinterpret_cast<const char*>(file.data()),
-                               std::min<std::size_t>(file.size(), 32));
-  if (start.starts_with("version https://git-lfs")) {
+  const std::string_view text(reinterpret_cast<const char*>(start.data()),
+                              std::min<std::size_t>(start.size(), 32));
+  if (text.starts_with("version https://git-lfs")) {
     throw_data("a pointer of Git LFS, not the file itself; fetch it with 'git lfs pull'");
   }
   if (length > kMaxHeader) {
     throw_data("safetensors header of ", length, " bytes, wanted at most ", kMaxHeader,
                "; not a safetensors file?");
   }
-  if (length > file.size() - 8) {
-    throw_data("safetensors header of ", length, " bytes, but the file ends at ", file.size(),
-               "; incomplete download?");
+  return 8 + length;
+}
+
+SafetensorsHeader parse_safetensors(std::span<const std::byte> file) {
+  return parse_safetensors(file, file.size());
+}
+
+SafetensorsHeader parse_safetensors(std::span<const std::byte> start, std::uint64_t file_bytes) {
+  const std::uint64_t data_begin = safetensors_header_end(start);
+  const std::uint64_t length = data_begin - 8;
+  if (data_begin > std::min<std::uint64_t>(start.size(), file_bytes)) {
+    throw_data("safetensors header of ", length, " bytes, but the file ends at ",
+               std::min<std::uint64_t>(start.size(), file_bytes), "; incomplete download?");
   }
-  const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8,
+  const std::string_view text(reinterpret_cast<const char*>(start.data()) + 8,
                               static_cast<std::size_t>(length));
   if (text.empty() || text.front() != '{') {
     throw_data("safetensors header does not start with '{'; not a safetensors file?");
@@ -267,8 +277,7 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file) {
               return std::tie(a.offset, a.bytes, a.name) < std::tie(b.offset, b.bytes, b.name);
             });
   index_names(header);
-  const std::uint64_t data_begin = 8 + length;
-  const std::uint64_t data_bytes = file.size() - data_begin;
+  const std::uint64_t data_bytes = file_bytes - data_begin;
   std::uint64_t position = 0;
   for (SafetensorsEntry& entry : header.entries) {
     if (entry.offset != position) {
@@ -278,14 +287,14 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file) {
     }
     if (entry.bytes > data_bytes - position) {
       throw_data("tensor '", entry.name, "': ", entry.bytes, " bytes at ",
-                 data_begin + entry.offset, ", file ends at ", file.size(),
+                 data_begin + entry.offset, ", file ends at ", file_bytes,
                  "; incomplete download?");
     }
     position += entry.bytes;
     entry.offset += data_begin;
   }
   if (position != data_bytes) {
-    throw_data("tensors end at ", data_begin + position, ", but the file has ", file.size(),
+    throw_data("tensors end at ", data_begin + position, ", but the file has ", file_bytes,
                " bytes");
   }
   return header;

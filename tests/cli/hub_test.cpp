@@ -104,6 +104,69 @@ TEST_F(Hub, ATokenizerNeedsNoWeights) {
   EXPECT_FALSE(fs::exists(blob()));
 }
 
+TEST_F(Hub, InfoReadsOnlyTheHeadersOfWeights) {
+  hub_.require_token(kModel, kToken);
+  const Json local = parse_json(run_ok({"info", demo_model(), "--json"}).out, "output");
+  const Result result = hub_run({"info", "org/tiny", "--json"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const Json json = parse_json(result.out, "output");
+  for (const char* key : {"weight_format", "weight_files", "tensors", "stored_parameters",
+                          "stored_bytes", "dtype_on_disk", "parameters", "memory_float32_bytes"}) {
+    EXPECT_EQ(json[key], local[key]) << key;
+  }
+  EXPECT_FALSE(json.contains("weights_error"));
+  EXPECT_EQ(json["fetched"], "configuration");
+  EXPECT_FALSE(fs::exists(blob()));
+  for (const Seen& one : hub_.seen()) {
+    EXPECT_TRUE(!one.storage || one.header("range").starts_with("bytes=0-")) << one.target;
+  }
+  const std::string screen = hub_run({"info", "org/tiny"}).out;
+  EXPECT_NE(screen.find("dtype on disk"), std::string::npos) << screen;
+}
+
+TEST_F(Hub, InfoOfShardsAndOfFilesWithoutAHeader) {
+  const std::string config = read_file(fs::path(demo_model()) / "config.json");
+  // A header longer than what the first request asks for.
+  std::string header = R"({"__metadata__":{"x":")" + std::string(100'000, 'x') + R"("},)" +
+                       R"("a":{"dtype":"BF16","shape":[3],"data_offsets":[0,6]}})";
+  const auto file = [](const std::string& text, std::size_t data) {
+    std::string out;
+    for (int i = 0; i < 8; ++i) out += static_cast<char>(text.size() >> (8 * i) & 255U);
+    return out + text + std::string(data, '\0');
+  };
+  const std::string repo = "models/org/shards";
+  hub_.add(repo, "config.json", config);
+  hub_.add(repo, "one.safetensors", file(header, 6), true);
+  hub_.add(repo, "two.safetensors",
+           file(R"({"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})", 8), true);
+  hub_.add(repo, "model.safetensors.index.json",
+           R"({"weight_map":{"a":"one.safetensors","b":"two.safetensors"}})");
+  hub_.add(repo, "vocab.txt", "[UNK]\na\n");
+  const auto info = [&](const char* id) {
+    return parse_json(hub_run({"info", id, "--json"}).out, "output");
+  };
+  const Json json = info("org/shards");
+  EXPECT_EQ(json["dtype_on_disk"], parse_json(R"({"float32": 8, "bfloat16": 6})", "")) << json;
+  EXPECT_EQ(json["stored_parameters"], 5);
+  EXPECT_EQ(json["weight_files"], parse_json(R"(["one.safetensors", "two.safetensors"])", ""));
+
+  hub_.add("models/org/torch", "config.json", config);
+  hub_.add("models/org/torch", "vocab.txt", "[UNK]\na\n");
+  hub_.add("models/org/torch", "pytorch_model.bin", std::string(1234, 'x'), true);
+  const Json torch = info("org/torch");
+  EXPECT_EQ(torch["stored_bytes"], 1234);
+  EXPECT_EQ(torch["weight_format"], "pytorch");
+  EXPECT_EQ(torch["dtype_on_disk"], Json::object());
+
+  // What is no such file, and one whose header would be 2 GB, are told, and the rest is shown.
+  hub_.add("models/org/bad", "config.json", config);
+  hub_.add("models/org/bad", "vocab.txt", "[UNK]\na\n");
+  hub_.add("models/org/bad", "model.safetensors", std::string("\0\0\0\x7F\0\0\0\0{", 9), true);
+  const Json bad = info("org/bad");
+  EXPECT_NE(bad["weights_error"].get<std::string>().find("model.safetensors"), std::string::npos);
+  EXPECT_EQ(bad["layers"], json["layers"]);
+}
+
 TEST_F(Hub, ALocalFolderWins) {
   fs::create_directories(folder_ / "org");
   fs::copy(demo_model(), folder_ / "org/tiny");

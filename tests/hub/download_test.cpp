@@ -155,6 +155,45 @@ TEST_F(Download, AbsentFilesAreRemembered) {
   EXPECT_TRUE(hub_.seen().empty());
 }
 
+TEST_F(Download, TheStartOfAFileIsReadAndNotKept) {
+  hub_.add(kModel, "empty", "");
+  const HubClient hub = client();
+  EXPECT_EQ(hub.read_start(kRepo, "model.safetensors", 1000), weights_.substr(0, 1000));
+  EXPECT_EQ(hub_.seen().back().header("range"), "bytes=0-999");
+  EXPECT_TRUE(hub_.seen().back().storage);
+  EXPECT_EQ(hub.read_start(kRepo, "model.safetensors", weights_.size() + 9), weights_);
+  EXPECT_EQ(hub.read_start(kRepo, "config.json", 5), "{\"mod");
+  EXPECT_EQ(hub.read_start(kRepo, "empty", 8), "");
+  EXPECT_FALSE(fs::exists(repo_folder()));
+  EXPECT_EQ(failure_of([&] { hub.read_start(kRepo, "none", 8); }, "'none'"),
+            HubFailure::kEntryNotFound);
+  EXPECT_THROW(hub.read_start(kRepo, "../x", 8), Error);
+  // A busy server, a cut, and one that knows no ranges, of which no more than wanted is read.
+  storage_answers({[](const Reply&) { return Reply{.status = 503}; },
+                   [](const Reply& usual) {
+                     Reply cut = usual;
+                     cut.cut = 10;
+                     return cut;
+                   },
+                   [this](const Reply&) {
+                     Reply whole{.body = weights_};
+                     whole.stall = 2000;
+                     return whole;
+                   }});
+  EXPECT_EQ(hub.read_start(kRepo, "model.safetensors", 1000), weights_.substr(0, 1000));
+}
+
+TEST_F(Download, BarsCanBeTurnedOff) {
+  for (const bool shown : {true, false}) {
+    HubOptions chosen = options();
+    chosen.progress = shown;
+    testing::internal::CaptureStderr();
+    HubClient(chosen).download_file(kRepo, shown ? "config.json" : "model.safetensors");
+    const std::string text = testing::internal::GetCapturedStderr();
+    EXPECT_EQ(text.find("Downloading") != std::string::npos, shown) << text;
+  }
+}
+
 TEST_F(Download, CutConnectionsAreResumed) {
   storage_answers({[](Reply usual) {
                      usual.cut = 100'000;

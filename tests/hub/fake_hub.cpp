@@ -214,10 +214,13 @@ struct FakeHub::Impl {
       return reply;
     }
     reply.status = 206;
+    const std::string last = range.substr(range.find('-') + 1);
+    const std::size_t end =
+        last.empty() ? body.size() : std::min(std::stoul(last) + 1, body.size());
     reply.headers.emplace_back("Content-Range", "bytes " + std::to_string(begin) + "-" +
-                                                    std::to_string(body.size() - 1) + "/" +
+                                                    std::to_string(end - 1) + "/" +
                                                     std::to_string(body.size()));
-    reply.body = body.substr(begin);
+    reply.body = body.substr(begin, end - begin);
     return reply;
   }
 

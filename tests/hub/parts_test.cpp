@@ -148,12 +148,15 @@ TEST(Environment, CacheFolderByTheRulesOfTheLibrary) {
 TEST(Environment, FlagsAndTimes) {
   const auto options = HubOptions::from_environment({{"TRANSFORMERS_OFFLINE", "yes"},
                                                      {"HF_HUB_DISABLE_SYMLINKS", "ON"},
+                                                     {"HF_HUB_DISABLE_PROGRESS_BARS", "1"},
                                                      {"HF_HUB_ETAG_TIMEOUT", "3"},
                                                      {"HF_HUB_DOWNLOAD_TIMEOUT", "0"},
                                                      {"HF_ENDPOINT", "https://mirror.org/hf//"},
                                                      {"DO_NOT_TRACK", "1"}});
   EXPECT_TRUE(options.offline);
   EXPECT_FALSE(options.symlinks);
+  EXPECT_FALSE(options.progress);
+  EXPECT_TRUE(HubOptions::from_environment({{"HF_HUB_DISABLE_PROGRESS_BARS", "0"}}).progress);
   EXPECT_FALSE(options.telemetry);
   EXPECT_EQ(options.etag_timeout, 3);
   EXPECT_EQ(options.download_timeout, 10);

@@ -45,6 +45,8 @@ REPOS = {
 COMMITS = {name: hashlib.sha1(name.encode()).hexdigest() for name in REPOS}
 STORED = {hashlib.sha256(d).hexdigest(): d for r in REPOS.values() for d, lfs in r.values() if lfs}
 SEEN = []
+# Where the storage falls silent within an answer (`bytes`), that it has (`half`), and when to go on (`go`).
+HOLD = {"bytes": None, "half": threading.Event(), "go": threading.Event()}
 
 
 class Storage(http.server.BaseHTTPRequestHandler):
@@ -59,8 +61,19 @@ class Storage(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        hold = HOLD["bytes"]
+        if hold and len(body) > hold:
+            go = HOLD["go"]
+            self.wfile.write(body[:hold])
+            HOLD["half"].set()
+            go.wait(60)
+            body = body[hold:]
+        try:
             self.wfile.write(body)
+        except ConnectionError:
+            pass  # the other end was killed
 
     def content(self, body, headers=()):
         sent = self.headers.get("Range")
@@ -135,10 +148,12 @@ import huggingface_hub  # noqa: E402
 from huggingface_hub import hf_hub_download, scan_cache_dir, snapshot_download, try_to_load_from_cache  # noqa: E402
 
 failures = 0
+checks = 0
 
 
 def check(what, good):
-    global failures
+    global failures, checks
+    checks += 1
     failures += not good
     print("ok  " if good else "FAIL", what)
 
@@ -152,6 +167,11 @@ def drrik(*args):
 
 def same(folder, name):
     return all(open(os.path.join(folder, f), "rb").read() == data for f, (data, _) in REPOS[name].items())
+
+
+def same_file(cache):
+    path = try_to_load_from_cache("org/tiny", "model.safetensors", cache_dir=cache)
+    return isinstance(path, str) and open(path, "rb").read() == REPOS["models/org/tiny"]["model.safetensors"][0]
 
 
 def layout(cache):
@@ -223,7 +243,7 @@ folder = process.communicate()[0].decode().strip()
 check("both at once end with one cache", os.path.samefile(found, folder) and same(found, "models/org/tiny"))
 
 # A lock that the library holds is waited for.
-from filelock import FileLock  # noqa: E402
+from filelock import FileLock, Timeout  # noqa: E402
 
 digest = hashlib.sha256(REPOS["models/org/tiny"]["model.safetensors"][0]).hexdigest()
 locked = FOLDER + "/locked"
@@ -234,6 +254,47 @@ with FileLock(f"{locked}/.locks/models--org--tiny/{digest}.lock", mode=0o664):
     time.sleep(1.5)
     waits = process.poll() is None
 check("drrik waits for filelock's lock", waits and process.wait(60) == 0)
+check("  and goes on once it is given back", same_file(locked))
+
+# A lock that drrik holds is waited for: the storage sends half and falls silent until we have looked.
+held = FOLDER + "/held"
+HOLD["bytes"] = 1_500_000
+process = subprocess.Popen([DRRIK, "download", "org/tiny", "model.safetensors", "--cache-dir", held],
+                           stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_DOWNLOAD_TIMEOUT": "60"})
+check("drrik holds the storage's answer", HOLD["half"].wait(30))
+lock = FileLock(f"{held}/.locks/models--org--tiny/{digest}.lock", mode=0o664)
+try:
+    lock.acquire(timeout=0.5)
+    taken = True
+    lock.release()
+except Timeout:
+    taken = False
+check("filelock cannot take the lock that drrik holds", not taken)
+fetched = []
+thread = threading.Thread(target=lambda: fetched.append(hf_hub_download("org/tiny", "model.safetensors", cache_dir=held)))
+thread.start()
+time.sleep(1.5)
+check("huggingface_hub waits for drrik's lock", thread.is_alive() and not fetched)
+gets = sum(s[:2] == ("storage", "GET") for s in SEEN)
+HOLD["bytes"] = None
+HOLD["go"].set()
+code = process.wait(60)
+thread.join(60)
+check("  and then takes what drrik fetched", code == 0 and len(fetched) == 1 and same_file(held))
+check("  without fetching it again", gets == sum(s[:2] == ("storage", "GET") for s in SEEN))
+
+# What a killed drrik held is free.
+killed = FOLDER + "/killed"
+HOLD.update(bytes=1_000_000, half=threading.Event(), go=threading.Event())
+process = subprocess.Popen([DRRIK, "download", "org/tiny", "model.safetensors", "--cache-dir", killed],
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+HOLD["half"].wait(30)
+process.kill()
+process.wait()
+HOLD["bytes"] = None
+HOLD["go"].set()
+hf_hub_download("org/tiny", "model.safetensors", cache_dir=killed)
+check("huggingface_hub goes on where drrik was killed", same_file(killed))
 
 path = hf_hub_download("org/tiny", "sub/folder/notes.txt", cache_dir=locked, local_dir=FOLDER + "/dir")
 drrik("download", "org/tiny", "--local-dir", FOLDER + "/dir", "--cache-dir", locked)
@@ -243,4 +304,5 @@ check("a local folder of drrik's is up to date for the library",
       same(FOLDER + "/dir", "models/org/tiny") and not any(s[0] == "storage" for s in SEEN[before:]))
 check("no token at the storage", all(s[3] is None for s in SEEN if s[0] == "storage"))
 check("the token at the Hub", all(s[3] == "Bearer hf_secret" for s in SEEN if s[0] == "hub"))
+print(f"{checks - failures}/{checks}")
 sys.exit(failures != 0)

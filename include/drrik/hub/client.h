@@ -101,6 +101,11 @@ class HubClient {
   /// The same, but HubError(kEntryNotFound) when absent.
   std::filesystem::path download_file(const Repo& repo, const std::string& path) const;
 
+  /// The first `bytes` of a file (all of a shorter one), fetched each time and not kept: for what a
+  /// large file says of itself at its beginning. Throws HubError; Error(usage) for a path that
+  /// leads outside.
+  std::string read_start(const Repo& repo, const std::string& path, std::size_t bytes) const;
+
   /// Many files in parallel under one progress bar. Throws as download_file, and Error(usage) when
   /// no file matches.
   Snapshot download_snapshot(const Repo& repo, const SnapshotOptions& options = {}) const;

@@ -20,6 +20,7 @@ struct HubOptions {
   bool offline = false;   ///< No request at all: only what the cache has.
   bool symlinks = true;   ///< False: snapshots hold the files themselves instead of links to blobs.
   bool telemetry = true;  ///< False: the user agent says no more than "drrik/VERSION".
+  bool progress = true;   ///< False: downloads show no bar.
   std::string user_agent_origin;  ///< Appended to the user agent as "origin/…" when not empty.
   double etag_timeout = 10;       ///< Seconds to connect, and for an answer about a file to begin.
   double download_timeout = 10;   ///< Seconds without a byte after which a transfer is given up.
@@ -33,7 +34,8 @@ struct HubOptions {
 
   /// HF_ENDPOINT, HF_HUB_CACHE (HUGGINGFACE_HUB_CACHE), HF_HOME, XDG_CACHE_HOME, HOME,
   /// HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE, HF_HUB_DISABLE_SYMLINKS, HF_HUB_ETAG_TIMEOUT,
-  /// HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_TELEMETRY (DISABLE_TELEMETRY, DO_NOT_TRACK),
+  /// HF_HUB_DOWNLOAD_TIMEOUT, HF_HUB_DISABLE_PROGRESS_BARS,
+  /// HF_HUB_DISABLE_TELEMETRY (DISABLE_TELEMETRY, DO_NOT_TRACK),
   /// HF_HUB_USER_AGENT_ORIGIN; and the token: HUGGINGFACE_HUB_TOKEN, HF_TOKEN,
   /// HUGGING_FACE_HUB_TOKEN, then the file HF_TOKEN_PATH ($HF_HOME/token), or none at all with
   /// HF_HUB_DISABLE_IMPLICIT_TOKEN. Throws Error(usage) for values that cannot serve, naming the

@@ -44,6 +44,11 @@ struct SafetensorsHeader {
 /// axes. Throws Error(data) naming the tensor. Does no I/O; what it allocates is what it returns, a
 /// small multiple of the header's size.
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file);
+/// The same from a file's first bytes, which hold the whole header, and its size.
+SafetensorsHeader parse_safetensors(std::span<const std::byte> start, std::uint64_t file_bytes);
+/// Where the header ends, from a file's first 8 bytes (and what follows, of use when it is none).
+/// Throws Error(data) as parse_safetensors().
+std::uint64_t safetensors_header_end(std::span<const std::byte> start);
 
 /// One mapped safetensors file. Const and safe to use from several threads.
 class SafetensorsFile {
