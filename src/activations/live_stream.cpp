@@ -273,7 +273,8 @@ void LiveStream::use_waiting(std::int64_t count) {
 
 void LiveStream::fill_buffer() {
   if (at_.pass == 0 && buffer_.size() < buffer_.capacity() && at_.given == 0) {
-    log_info("filling the shuffle buffer: ", buffer_.capacity(), " rows before the first batch");
+    log_info("filling the shuffle buffer: up to ", buffer_.capacity(),
+             " rows before the first batch");
   }
   while (!buffer_.full()) {
     if (waiting_rows_ == 0 && (at_.exhausted || !read_block())) return;

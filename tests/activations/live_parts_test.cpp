@@ -50,10 +50,10 @@ TEST(Ahead, EndsAndMayBeLeftEarly) {
 }
 
 // A list in which the drawn one is replaced or, at the end, by the last: the same by hand.
-TEST(ShuffleBuffer, DrawsAsAListWould) {
+void draws_as_a_list_would(std::uint64_t seed) {
   constexpr std::int64_t kCapacity = 7;
-  Rng order(3);
-  Rng same(3);
+  Rng order(seed);
+  Rng same(seed);
   std::vector<std::int64_t> numbers(200);
   std::iota(numbers.begin(), numbers.end(), 0);
   const auto row_of = [&](std::int64_t i) {
@@ -107,6 +107,14 @@ TEST(ShuffleBuffer, DrawsAsAListWould) {
   }
   std::sort(seen.begin(), seen.end());
   EXPECT_TRUE(std::adjacent_find(seen.begin(), seen.end()) == seen.end());
+}
+
+// Enough of them that places left by others are drawn and left again, in every order.
+TEST(ShuffleBuffer, DrawsAsAListWould) {
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    SCOPED_TRACE(seed);
+    draws_as_a_list_would(seed);
+  }
 }
 
 TEST(ShuffleBuffer, RefusesSizesBeyondMemory) {
