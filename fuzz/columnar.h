@@ -21,10 +21,16 @@ inline void check_columnar(std::span<const std::byte> bytes) {
   RowOptions options;
   options.max_row_bytes = 1 << 20;
   options.arrow_memory = std::int64_t{64} << 20;
+  options.scalars = true;
   std::vector<std::string> columns;
+  std::size_t labels = 0;
   try {
     for (const DatasetColumn& column : open_columnar(bytes, options)->columns()) {
-      if (column.text && columns.size() < 3) columns.push_back(column.name);
+      if (column.text && columns.size() - labels < 3) columns.push_back(column.name);
+      if (!column.text && !column.nested && labels < 3) {
+        columns.push_back(column.name);
+        ++labels;
+      }
     }
     open_columnar(bytes, options)->count_rows();
   } catch (const Error& error) {

@@ -174,6 +174,7 @@ ColumnarOptions columnar_options(const RowOptions& options) {
   ColumnarOptions out;
   out.memory_limit = options.arrow_memory;
   out.max_row_bytes = options.max_row_bytes;
+  out.scalars = options.scalars;
   return out;
 }
 

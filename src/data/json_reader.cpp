@@ -96,7 +96,7 @@ std::vector<DatasetColumn> columns_of(const simdjson::dom::object& object) {
 // Takes the text out of rows; the first row decides the column.
 class TextPicker {
  public:
-  explicit TextPicker(std::string wanted) : wanted_(std::move(wanted)) {}
+  TextPicker(std::string wanted, bool scalars) : wanted_(std::move(wanted)), scalars_(scalars) {}
 
   void pick(const element& value, std::int64_t line, Row& row) {
     std::string_view text;
@@ -159,7 +159,12 @@ class TextPicker {
     if (value.is_null()) return;
     if (step == path_.size()) {
       std::string_view text;
-      if (value.get(text) != simdjson::SUCCESS) refuse(value, step, line);
+      std::string scalar;
+      if (value.get(text) != simdjson::SUCCESS) {
+        if (!scalars_ || value.is_object() || value.is_array()) refuse(value, step, line);
+        scalar = simdjson::to_string(value);
+        text = scalar;
+      }
       if (row.present) row.text += kTextSeparator;
       row.present = true;
       row.text.append(text);
@@ -193,6 +198,7 @@ class TextPicker {
   }
 
   std::string wanted_;
+  bool scalars_;
   ColumnPath path_;
 };
 
@@ -200,7 +206,7 @@ class JsonLinesReader final : public RowReader {
  public:
   JsonLinesReader(std::unique_ptr<ByteStream> stream, const RowOptions& options)
       : lines_(std::move(stream), Newlines::kUnix, options.max_row_bytes),
-        picker_(options.text_column) {}
+        picker_(options.text_column, options.scalars) {}
 
   bool next(Row& row) override {
     std::string_view line;
@@ -235,7 +241,8 @@ class JsonLinesReader final : public RowReader {
 class JsonReader final : public RowReader {
  public:
   JsonReader(std::unique_ptr<ByteStream> stream, const RowOptions& options)
-      : splitter_(std::move(stream), options.max_row_bytes), picker_(options.text_column) {}
+      : splitter_(std::move(stream), options.max_row_bytes),
+        picker_(options.text_column, options.scalars) {}
 
   bool next(Row& row) override {
     if (!started_) start();

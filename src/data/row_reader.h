@@ -47,6 +47,7 @@ class RowReader {
 
 struct RowOptions {
   std::string text_column;  ///< As in DatasetOptions.
+  bool scalars = false;     ///< As in DatasetOptions.
   SampleBy sample_by = SampleBy::kLine;
   char delimiter = 0;  ///< Of CSV; 0: what the file's ending says.
   std::size_t max_row_bytes = std::size_t{64} << 20;

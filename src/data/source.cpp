@@ -17,6 +17,7 @@ constexpr std::size_t kWindowBytes = std::size_t{256} << 20;
 RowOptions row_options(const DatasetOptions& options, char delimiter) {
   RowOptions out;
   out.text_column = options.text_column;
+  out.scalars = options.scalars;
   out.sample_by = options.sample_by;
   out.max_row_bytes = options.max_row_bytes;
   out.delimiter = delimiter;

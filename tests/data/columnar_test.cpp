@@ -25,9 +25,10 @@ class Columnar : public ::testing::Test {
 };
 
 Texts rows_of_file(const std::filesystem::path& path, const std::string& column,
-                   std::int64_t skip = 0) {
+                   std::int64_t skip = 0, bool scalars = false) {
   RowOptions options;
   options.text_column = column;
+  options.scalars = scalars;
   const auto reader = open_columnar(path, options);
   std::int64_t left = skip;
   Row row;
@@ -73,6 +74,34 @@ TEST_F(Columnar, SkippingEqualsReadingAndDropping) {
           << name << " " << skip;
     }
   }
+}
+
+TEST_F(Columnar, NumbersAndBooleansAreTextsWhereTheyMayBe) {
+  const Texts numbers = {"+3", "none", "+100", "+7"};
+  const std::vector<std::pair<std::string, Texts>> columns = {
+      {"bool", {"+true", "none", "+false", "+true"}},
+      {"int8", numbers},
+      {"uint8", numbers},
+      {"int16", numbers},
+      {"uint16", numbers},
+      {"int32", numbers},
+      {"uint32", numbers},
+      {"int64", numbers},
+      {"uint64", numbers},
+      {"large", {"+18446744073709551615", "none", "+0", "+7"}},
+      {"negative", {"+-9223372036854775808", "none", "+0", "+-7"}},
+      {"float", {"+0.5", "none", "+-2", "+0.1"}},
+      {"double", {"+0.1", "none", "+1e+300", "+-3"}},
+      {"dictionary", numbers},
+      {"text", {"+a", "+b", "+c", "+d"}}};
+  for (const char* file : {"scalars.parquet", "scalars.arrow"}) {
+    for (const auto& [column, wanted] : columns) {
+      EXPECT_EQ(rows_of_file(fixture(file), column, 0, true), wanted) << file << " " << column;
+      if (column == "text") continue;
+      EXPECT_THROW(rows_of_file(fixture(file), column), Error) << file << " " << column;
+    }
+  }
+  EXPECT_THROW(rows_of_file(fixture("file.arrow"), "meta", 0, true), Error);
 }
 
 TEST_F(Columnar, SaysWhatColumnsThereAre) {

@@ -189,5 +189,23 @@ TEST(ColumnPaths, AreParsed) {
   EXPECT_FALSE(parse_column_path(deep).has_value());
 }
 
+TEST(Json, NumbersAndBooleansAreTextsWhereTheyMayBe) {
+  RowOptions options;
+  options.text_column = "label";
+  options.scalars = true;
+  const std::string lines =
+      "{\"label\": 3}\n{\"label\": true}\n{\"label\": null}\n{\"label\": 0.25}\n"
+      "{\"label\": \"x\"}\n{\"label\": -7}\n{\"label\": 18446744073709551615}\n";
+  const Texts wanted = {"3", "true", "<none>", "0.25", "x", "-7", "18446744073709551615"};
+  EXPECT_EQ(rows_of(open_json_lines, lines, options), wanted);
+  EXPECT_EQ(rows_of(open_json, "[{\"label\": 3}, {\"label\": false}]", options),
+            (Texts{"3", "false"}));
+  EXPECT_EQ(rows_of(open_json, "{\"label\": 3}", options), (Texts{"3"}));
+  EXPECT_THROW(rows_of(open_json_lines, "{\"label\": [3]}\n", options), Error);
+  EXPECT_THROW(rows_of(open_json_lines, "{\"label\": {\"a\": 3}}\n", options), Error);
+  options.scalars = false;
+  EXPECT_THROW(rows_of(open_json_lines, "{\"label\": 3}\n", options), Error);
+}
+
 }  // namespace
 }  // namespace drrik

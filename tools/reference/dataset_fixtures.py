@@ -89,6 +89,23 @@ def files(out):
     ipc.new_stream(str(out / "empty_stream.arrow"), flat.schema).close()
 
 
+def scalars(out):
+    """Columns of labels: every type of number and boolean, and what each row's is as text."""
+    numbers = [3, None, 100, 7]
+    columns = {"bool": pa.array([True, None, False, True])}
+    for kind in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"):
+        columns[kind] = pa.array(numbers, getattr(pa, kind)())
+    columns["large"] = pa.array([2**64 - 1, None, 0, 7], pa.uint64())
+    columns["negative"] = pa.array([-(2**63), None, 0, -7], pa.int64())
+    columns["float"] = pa.array([0.5, None, -2, 0.1], pa.float32())
+    columns["double"] = pa.array([0.1, None, 1e300, -3], pa.float64())
+    columns["dictionary"] = pa.array(numbers, pa.int64()).dictionary_encode()
+    columns["text"] = pa.array(["a", "b", "c", "d"])
+    data = pa.table(columns)
+    pq.write_table(data, out / "scalars.parquet")
+    write_arrow(out / "scalars.arrow", data.slice(0), True)
+
+
 def expected(out):
     result = {}
     for path in sorted(out.glob("*.parquet")) + sorted(out.glob("*.arrow")):
@@ -176,5 +193,5 @@ def layouts(out):
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     target.mkdir(parents=True, exist_ok=True)
-    for make in (files, expected, archives, saved, layouts):
+    for make in (files, scalars, expected, archives, saved, layouts):
         make(target)

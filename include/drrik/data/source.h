@@ -44,6 +44,9 @@ struct DatasetOptions {
   /// `messages[].content`, `turns[0].text`. The texts that `[]` finds in a row are joined by "\n"
   /// (nulls left out). Empty: "text", or the only string column when there is one.
   std::string text_column;
+  /// Whether the text column may hold numbers and booleans, which become the texts that JSON writes
+  /// for them (3, 0.5, true): for columns of labels.
+  bool scalars = false;
   SampleBy sample_by = SampleBy::kLine;
   /// Shuffles the rows with this seed: the order of files and of row groups or batches inside
   /// them, then rows within a window of shuffle_buffer. The same seed and files give the same order

@@ -29,9 +29,9 @@ void BatchedFile::select(const ColumnPath& path) {
       if (all->field(i)->name() == path.front().name) column = i;
     }
     if (column < 0) fail("no column '", path.front().name, "'");
-    plan_texts(*all->field(column)->type(), path);
+    plan_texts(*all->field(column)->type(), path, options_.scalars);
     project(column, path);
-    collector_.emplace(plan_texts(*batch_type(), path), options_.max_row_bytes);
+    collector_.emplace(plan_texts(*batch_type(), path, options_.scalars), options_.max_row_bytes);
   });
 }
 

@@ -46,6 +46,7 @@ struct ColumnarOptions {
   /// What Arrow may hold at a time, bytes.
   std::int64_t memory_limit = std::int64_t{1} << 30;
   std::size_t max_row_bytes = std::size_t{64} << 20;
+  bool scalars = false;  ///< As in DatasetOptions.
 };
 
 struct TextRow {

@@ -3,6 +3,7 @@
 #include <arrow/extension_type.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 
 #include "data/arrow/fail.h"
@@ -37,6 +38,11 @@ bool is_list(Type::type id) {
 
 bool is_string_id(Type::type id) {
   return id == Type::STRING || id == Type::LARGE_STRING || id == Type::STRING_VIEW;
+}
+
+bool is_scalar(Type::type id) {
+  return id == Type::BOOL || (id >= Type::UINT8 && id <= Type::INT64) || id == Type::FLOAT ||
+         id == Type::DOUBLE;
 }
 
 bool is_binary_id(Type::type id) {
@@ -147,6 +153,41 @@ bool is_null(const ArrayData& data, std::int64_t at) {
   return (byte >> (at % 8) & 1) == 0;
 }
 
+template <typename T>
+std::string number_text(const ArrayData& data, std::int64_t at) {
+  char digits[40];
+  const auto end = std::to_chars(digits, digits + sizeof digits, load<T>(data, 1, at)).ptr;
+  return {digits, end};
+}
+
+// A number or boolean as JSON writes it.
+std::string scalar_text(const ArrayData& data, Type::type id, std::int64_t at) {
+  switch (id) {
+    case Type::BOOL:
+      return (load<std::uint8_t>(data, 1, at / 8) >> (at % 8) & 1) != 0 ? "true" : "false";
+    case Type::INT8:
+      return number_text<std::int8_t>(data, at);
+    case Type::UINT8:
+      return number_text<std::uint8_t>(data, at);
+    case Type::INT16:
+      return number_text<std::int16_t>(data, at);
+    case Type::UINT16:
+      return number_text<std::uint16_t>(data, at);
+    case Type::INT32:
+      return number_text<std::int32_t>(data, at);
+    case Type::UINT32:
+      return number_text<std::uint32_t>(data, at);
+    case Type::INT64:
+      return number_text<std::int64_t>(data, at);
+    case Type::UINT64:
+      return number_text<std::uint64_t>(data, at);
+    case Type::FLOAT:
+      return number_text<float>(data, at);
+    default:
+      return number_text<double>(data, at);
+  }
+}
+
 struct Range {
   std::int64_t begin;
   std::int64_t end;
@@ -219,7 +260,7 @@ void list_columns(const arrow::Field& field, std::vector<ColumnarColumn>& out) {
   list_nested(*field.type(), field.name(), 0, out);
 }
 
-TextPlan plan_texts(const DataType& type, const ColumnPath& path) {
+TextPlan plan_texts(const DataType& type, const ColumnPath& path, bool scalars) {
   TextPlan plan;
   const DataType* at = &value_type(type);
   std::string name = path.front().name;
@@ -247,7 +288,9 @@ TextPlan plan_texts(const DataType& type, const ColumnPath& path) {
     at = &value_type(*at->field(0)->type());
     name += all ? "[]" : "[" + std::to_string(step.index) + "]";
   }
-  if (!is_text(*at)) {
+  if (scalars && is_scalar(at->id())) {
+    plan.joins = true;
+  } else if (!is_text(*at)) {
     std::vector<ColumnarColumn> inside;
     list_nested(*at, name, 0, inside);
     std::string hint;
@@ -297,6 +340,11 @@ void TextCollector::visit(const ArrayData& data, std::int64_t index, std::size_t
     return;
   }
   if (step == plan_.steps.size()) {
+    if (is_scalar(type.id())) {
+      const std::string text = scalar_text(data, type.id(), at);
+      add(text.data(), static_cast<std::int64_t>(text.size()));
+      return;
+    }
     Bytes text{};
     switch (type.id()) {
       case Type::LARGE_STRING:

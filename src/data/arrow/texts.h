@@ -33,11 +33,12 @@ struct TextPlan {
     std::int64_t index = 0;
   };
   std::vector<Step> steps;
-  bool joins = false;  ///< A row may have several texts.
+  bool joins = false;  ///< A row may have several texts, or one that has to be written first.
 };
 
-/// Binds path[1...] to the type of column path[0]. Throws std::runtime_error saying what there is.
-TextPlan plan_texts(const arrow::DataType& type, const ColumnPath& path);
+/// Binds path[1...] to the type of column path[0], whose texts may be numbers and booleans with
+/// `scalars`. Throws std::runtime_error saying what there is.
+TextPlan plan_texts(const arrow::DataType& type, const ColumnPath& path, bool scalars);
 
 /// Reads rows of one array after another.
 class TextCollector {
