@@ -177,6 +177,20 @@ std::vector<float> ReluSae::decoder_direction(std::int64_t latent) const {
   return {row.begin(), row.end()};
 }
 
+std::vector<float> ReluSae::encoder_direction(std::int64_t latent) const {
+  if (latent < 0 || latent >= d_sae()) {
+    throw_usage("feature ", latent, " is outside [0, ", d_sae(), ")");
+  }
+  const auto row = encoder().row(latent);
+  return {row.begin(), row.end()};
+}
+
+void ReluSae::encode_and_reconstruct(MatView<const float> x, SparseRows& features,
+                                     MatView<float> out) const {
+  encode(x, features);
+  decode(features, out);
+}
+
 void ReluSae::forward(MatView<const float> x, MatView<float> reconstruction,
                       MatView<float> features) const {
   encode(x, features);

@@ -436,10 +436,17 @@ void SparseCoder::decode(const SparseRows& f, MatView<float> out) const {
 }
 
 void SparseCoder::reconstruct(MatView<const float> x, MatView<float> out) const {
+  SparseRows features;
+  encode_and_reconstruct(x, features, out);
+}
+
+void SparseCoder::encode_and_reconstruct(MatView<const float> x, SparseRows& features,
+                                         MatView<float> out) const {
   check_width(x.cols(), d_in(), "activations");
   check_rows(x, out);
-  SparseRows features;
   features.row_start.assign(1, 0);
+  features.latent.clear();
+  features.value.clear();
   std::vector<RowScale> scales;
   each_encoded_row(*this, x, &scales,
                    [&](std::int64_t, std::span<const std::int32_t> latent,
@@ -466,6 +473,14 @@ std::vector<float> SparseCoder::decoder_direction(std::int64_t latent) const {
     throw_usage("feature ", latent, " is outside [0, ", d_sae(), ")");
   }
   const auto row = decoder().row(latent);
+  return {row.begin(), row.end()};
+}
+
+std::vector<float> SparseCoder::encoder_direction(std::int64_t latent) const {
+  if (latent < 0 || latent >= d_sae()) {
+    throw_usage("feature ", latent, " is outside [0, ", d_sae(), ")");
+  }
+  const auto row = encoder().row(latent);
   return {row.begin(), row.end()};
 }
 

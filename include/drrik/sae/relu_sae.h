@@ -83,7 +83,10 @@ class ReluSae final : public Sae {
   void encode(MatView<const float> x, SparseRows& out) const override;
   void decode(MatView<const float> f, MatView<float> out) const override;
   void decode(const SparseRows& f, MatView<float> out) const override;
+  void encode_and_reconstruct(MatView<const float> x, SparseRows& features,
+                              MatView<float> out) const override;
   std::vector<float> decoder_direction(std::int64_t latent) const override;
+  std::vector<float> encoder_direction(std::int64_t latent) const override;
 
   /// x [n, d] -> reconstruction [n, d], features [n, h]. Throws Error(data) when widths differ.
   void forward(MatView<const float> x, MatView<float> reconstruction,

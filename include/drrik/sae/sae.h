@@ -42,8 +42,15 @@ class Sae {
   /// skip connection, the scale that was taken from the row before). x [n, d_in] -> out [n, d_out],
   /// which may be x itself where the widths are equal.
   virtual void reconstruct(MatView<const float> x, MatView<float> out) const;
+  /// encode() and reconstruct() of the same rows. As it stands here it encodes twice; architectures
+  /// that are evaluated or trained override it.
+  virtual void encode_and_reconstruct(MatView<const float> x, SparseRows& features,
+                                      MatView<float> out) const;
   /// Decoder direction of a latent, [d_out]. Throws Error(usage) when latent is outside [0, h).
   virtual std::vector<float> decoder_direction(std::int64_t latent) const = 0;
+  /// What a row is multiplied with to give a latent its pre-activation, [d_in]; empty where the
+  /// architecture has no such vector. Throws as decoder_direction().
+  virtual std::vector<float> encoder_direction(std::int64_t latent) const;
 };
 
 }  // namespace drrik

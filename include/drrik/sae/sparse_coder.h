@@ -140,7 +140,10 @@ class SparseCoder final : public Sae {
   void decode(MatView<const float> f, MatView<float> out) const override;
   void decode(const SparseRows& f, MatView<float> out) const override;
   void reconstruct(MatView<const float> x, MatView<float> out) const override;
+  void encode_and_reconstruct(MatView<const float> x, SparseRows& features,
+                              MatView<float> out) const override;
   std::vector<float> decoder_direction(std::int64_t latent) const override;
+  std::vector<float> encoder_direction(std::int64_t latent) const override;
 
  private:
   SparseCoderConfig config_;
