@@ -2,11 +2,13 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "drrik/base/error.h"
 #include "drrik/base/rng.h"
 #include "drrik/model/random_model.h"
+#include "drrik/ops/softmax.h"
 #include "eval/fake_sae.h"
 
 namespace drrik {
@@ -62,6 +64,79 @@ TEST(Splice, AnAutoencoderThatGivesZeroRecoversNothing) {
   EXPECT_EQ(report.ce_spliced, report.ce_zero);
   EXPECT_EQ(report.kl_spliced, report.kl_zero);
   EXPECT_EQ(report.ce_recovered, 0.0);
+}
+
+TEST(Splice, ScoresKlAndGivesIntervals) {
+  const Model model = make_random_model(tiny(), 1);
+  const SpliceReport half =
+      evaluate_splice(model, identity_sae(32, 0.5F), {HookPoint::kMlpOut, 1}, texts());
+  EXPECT_GT(half.kl_mean, 0.0);
+  EXPECT_NEAR(half.kl_score, (half.kl_zero - half.kl_spliced) / half.kl_zero, 1e-12);
+  EXPECT_NEAR(half.kl_score_mean, (half.kl_mean - half.kl_spliced) / half.kl_mean, 1e-12);
+  EXPECT_GT(half.kl_score, 0.0);
+  EXPECT_LT(half.kl_score, 1.0);
+  EXPECT_LT(half.kl_score_interval.low, half.kl_score);
+  EXPECT_GT(half.ce_clean_interval.high, half.ce_clean);
+  EXPECT_NE(half.token_policy.find("every position"), std::string::npos);
+  // One text has no interval.
+  const SpliceReport one =
+      evaluate_splice(model, identity_sae(32, 0.5F), {HookPoint::kMlpOut, 1}, {texts().front()});
+  EXPECT_TRUE(std::isnan(one.ce_recovered_interval.low));
+}
+
+TEST(Splice, LeavesPositionsAlone) {
+  const Model model = make_random_model(tiny(), 1);
+  const Hook hook{HookPoint::kMlpOut, 0};
+  const FakeSae nothing(32, 4, std::vector<float>(32 * 4));
+  auto with_bos = texts();
+  for (auto& ids : with_bos) ids.insert(ids.begin(), 3);
+  for (auto& ids : with_bos) std::replace(ids.begin() + 1, ids.end(), 3, 4);
+  const auto is_bos = [](std::int32_t id) { return id == 3; };
+  const SpliceReport report = evaluate_splice(model, nothing, hook, with_bos, {{}, is_bos});
+  EXPECT_EQ(report.sequences, 3);  // {3, 7} has no prediction but from the BOS
+  EXPECT_EQ(report.left_alone, 3);
+  EXPECT_EQ(report.predictions, 33);
+  EXPECT_EQ(report.ce_spliced, report.ce_zero);
+  EXPECT_NE(report.token_policy.find("left as they are"), std::string::npos);
+  // By hand: zeros everywhere but at the first position of the first text.
+  TokenBatch batch;
+  batch.append(with_bos[0]);
+  ForwardOptions options;
+  options.logits = ForwardOptions::Logits::kAll;
+  options.hooks = {hook};
+  options.on_hook = [](const Hook&, MatView<float> rows) {
+    for (std::int64_t r = 1; r < rows.rows(); ++r) std::ranges::fill(rows.row(r), 0.0F);
+  };
+  Tensor log_p = model.forward(batch, options);
+  log_softmax(log_p.mat<float>(), log_p.mutable_mat<float>());
+  double sum = 0.0;
+  for (std::int64_t t = 1; t + 1 < batch.rows(); ++t) {
+    sum -= static_cast<double>(log_p.mat<float>()(t, with_bos[0][static_cast<std::size_t>(t) + 1]));
+  }
+  const SpliceReport first = evaluate_splice(model, nothing, hook, {with_bos[0]}, {{}, is_bos});
+  EXPECT_NEAR(first.ce_zero, sum / static_cast<double>(batch.rows() - 2), 1e-9);
+  EXPECT_THROW(
+      evaluate_splice(model, nothing, hook, texts(), {{}, [](std::int32_t) { return true; }}),
+      Error);
+}
+
+TEST(Splice, ATranscodersOutputGoesToItsOwnHook) {
+  const Model model = make_random_model(tiny(), 1);
+  // Of zeros: the output hook at zero, whatever the input was.
+  const FakeSae nothing(32, 4, std::vector<float>(32 * 4));
+  const Hook input{HookPoint::kMlpIn, 1};
+  const Hook output{HookPoint::kMlpOut, 1};
+  const SpliceReport report = evaluate_splice(model, nothing, input, texts(), {output, {}});
+  const SpliceReport at_output = evaluate_splice(model, nothing, output, texts());
+  EXPECT_EQ(report.ce_spliced, at_output.ce_zero);
+  EXPECT_EQ(report.ce_zero, at_output.ce_zero);
+  EXPECT_EQ(report.ce_mean, at_output.ce_mean);
+  // The identity puts the MLP's input where its output was.
+  const SpliceReport moved = evaluate_splice(model, identity_sae(32), input, texts(), {output, {}});
+  EXPECT_NE(moved.ce_spliced, at_output.ce_zero);
+  EXPECT_THROW(evaluate_splice(model, nothing, output, texts(), {input, {}}), Error);
+  EXPECT_THROW(evaluate_splice(model, nothing, input, texts(), {Hook{HookPoint::kMlpPost, 1}, {}}),
+               Error);
 }
 
 TEST(Splice, RefusesAWidthOrLayerThatDoesNotFit) {
