@@ -14,6 +14,7 @@
 #include "drrik/sae/io.h"
 #include "drrik/steer/steering.h"
 #include "drrik/viz/report.h"
+#include "evaluation.h"
 #include "interesting.h"
 #include "options.h"
 #include "pipeline.h"
@@ -77,9 +78,13 @@ void train(Run& run) {
 }
 
 void evaluate(Run& run, const RowSource& rows) {
-  const EvalReport report = drrik::evaluate(*run.sae, rows);
-  run.result["eval"] = evaluation_json(report);
-  log_info("evaluation\n", evaluation_text(report));
+  const TokenPolicy policy = policy_of(run.activations, SpecialTokens::kCount);
+  const EvalReport report =
+      drrik::evaluate(*run.sae, rows, {.cluster_starts = policy.cluster_starts});
+  const DecoderGeometry geometry = decoder_geometry(*run.sae);
+  run.result["eval"] = evaluation_json(report, policy);
+  run.result["eval"]["decoder"] = geometry_json(geometry);
+  log_info("evaluation\n", evaluation_text(report, policy), geometry_text(geometry));
   ReportTable table{"How well it reconstructs", {}};
   const auto metric = [&](const char* name, double value) {
     char text[32];

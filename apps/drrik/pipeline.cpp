@@ -151,8 +151,6 @@ std::int64_t check_same_run(const Config& config, const TrainJob& job, std::int6
   return sae->d_sae();
 }
 
-Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
-
 Json numbers(const std::vector<double>& values) {
   Json list = Json::array();
   for (const double value : values) list.push_back(number_or_null(value));
@@ -160,6 +158,8 @@ Json numbers(const std::vector<double>& values) {
 }
 
 }  // namespace
+
+Json number_or_null(double value) { return std::isfinite(value) ? Json(value) : Json(nullptr); }
 
 Trained train_autoencoder(const Config& config, const TrainJob& job) {
   if (job.output.empty()) throw_usage("no output folder given; --output DIR names one");
@@ -245,71 +245,6 @@ Json training_json(const Trained& trained, const std::string& output) {
   return json;
 }
 
-Json evaluation_json(const EvalReport& report) {
-  return {{"rows", report.rows},
-          {"d_in", report.d_in},
-          {"d_sae", report.d_sae},
-          {"l0", report.l0},
-          {"l1", report.l1},
-          {"mse", report.mse},
-          {"squared_error", report.squared_error},
-          {"fvu", number_or_null(report.fvu)},
-          {"explained_variance", number_or_null(report.explained_variance)},
-          {"explained_variance_legacy", number_or_null(report.explained_variance_legacy)},
-          {"cosine", report.cosine},
-          {"l2_ratio", number_or_null(report.l2_ratio)},
-          {"relative_reconstruction_bias", number_or_null(report.relative_reconstruction_bias)},
-          {"dead_latents", report.dead_latents},
-          {"dense_latents_1_percent", report.dense_1_percent},
-          {"dense_latents_10_percent", report.dense_10_percent},
-          {"density_histogram", report.density_histogram()},
-          {"token_policy", "every row of the activations counts"}};
-}
-
-Json splice_json(const SpliceReport& report) {
-  return {{"sequences", report.sequences},
-          {"predictions", report.predictions},
-          {"ce_clean", report.ce_clean},
-          {"ce_spliced", report.ce_spliced},
-          {"ce_zero_ablation", report.ce_zero},
-          {"ce_mean_ablation", report.ce_mean},
-          {"ce_recovered", number_or_null(report.ce_recovered)},
-          {"ce_recovered_mean_ablation", number_or_null(report.ce_recovered_mean)},
-          {"kl_spliced", report.kl_spliced},
-          {"kl_zero_ablation", report.kl_zero}};
-}
-
-std::string evaluation_text(const EvalReport& report) {
-  char text[640];
-  std::snprintf(text, sizeof text,
-                "rows                 %lld\n"
-                "L0                   %.2f of %lld latents\n"
-                "FVU                  %.5f (explained variance %.5f, legacy %.5f)\n"
-                "MSE                  %.6g\n"
-                "cosine               %.5f, norm ratio %.4f, bias %.4f\n"
-                "dead latents         %lld; on over 1 %% of rows %lld, over 10 %% %lld\n",
-                static_cast<long long>(report.rows), report.l0,
-                static_cast<long long>(report.d_sae), report.fvu, report.explained_variance,
-                report.explained_variance_legacy, report.mse, report.cosine, report.l2_ratio,
-                report.relative_reconstruction_bias, static_cast<long long>(report.dead_latents),
-                static_cast<long long>(report.dense_1_percent),
-                static_cast<long long>(report.dense_10_percent));
-  return text;
-}
-
-std::string splice_text(const SpliceReport& report) {
-  char text[400];
-  std::snprintf(text, sizeof text,
-                "cross-entropy        %.4f clean, %.4f spliced, %.4f zero, %.4f mean (nats, %lld "
-                "predictions)\n"
-                "CE recovered         %.4f against zero, %.4f against mean ablation\n"
-                "KL                   %.4f spliced, %.4f zero\n",
-                report.ce_clean, report.ce_spliced, report.ce_zero, report.ce_mean,
-                static_cast<long long>(report.predictions), report.ce_recovered,
-                report.ce_recovered_mean, report.kl_spliced, report.kl_zero);
-  return text;
-}
-
 std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
                                                         const Tokenizer& tokenizer,
                                                         std::int64_t max_texts) {
@@ -327,16 +262,17 @@ std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
   return sequences;
 }
 
+std::shared_ptr<const Tokenizer> tokenizer_of(const ActivationMetadata& metadata) {
+  const auto& model = metadata.config.model;
+  const auto folder = find_model_folder(model.model_name, model.revision, ModelPart::kTokenizer);
+  if (!folder || !Tokenizer::is_in(*folder)) return nullptr;
+  return std::make_shared<const Tokenizer>(Tokenizer::from_folder(*folder));
+}
+
 RowLabeler labeler_for(const std::string& activations) {
   if (!is_activation_store(activations)) return row_number_labeler();
   auto metadata = std::make_shared<const ActivationMetadata>(load_activation_metadata(activations));
-  std::shared_ptr<const Tokenizer> tokenizer;
-  const auto& model = metadata->config.model;
-  const auto folder = find_model_folder(model.model_name, model.revision, ModelPart::kTokenizer);
-  if (folder && Tokenizer::is_in(*folder)) {
-    tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(*folder));
-  }
-  return activation_labeler(metadata, tokenizer);
+  return activation_labeler(metadata, tokenizer_of(*metadata));
 }
 
 VisualizerOptions visualizer_options(const Globals& globals) {

@@ -8,8 +8,7 @@
 
 #include "cli.h"
 #include "drrik/activations/store.h"
-#include "drrik/eval/metrics.h"
-#include "drrik/eval/splice.h"
+#include "drrik/text/tokenizer.h"
 #include "drrik/train/trainer.h"
 #include "drrik/viz/feature_stats.h"
 #include "drrik/viz/row_label.h"
@@ -38,15 +37,16 @@ struct Trained {
 Trained train_autoencoder(const Config& config, const TrainJob& job);
 Json training_json(const Trained& trained, const std::string& output);
 
-Json evaluation_json(const EvalReport& report);
-Json splice_json(const SpliceReport& report);
-std::string evaluation_text(const EvalReport& report);
-std::string splice_text(const SpliceReport& report);
+/// JSON has neither NaN nor infinity.
+Json number_or_null(double value);
 
 /// Token ids of the first texts of a dataset, for spliced evaluation.
 std::vector<std::vector<std::int32_t>> tokenize_dataset(const Config& config,
                                                         const Tokenizer& tokenizer,
                                                         std::int64_t max_texts);
+
+/// The tokenizer of the model that a store was made with; null where it is not at hand.
+std::shared_ptr<const Tokenizer> tokenizer_of(const ActivationMetadata& metadata);
 
 /// Labels of rows from an activation folder's metadata, with tokens apart when its model's
 /// tokenizer is at hand. "row N" for a bare .npy file.

@@ -76,6 +76,21 @@ TEST_F(Errors, ActivationsThatAreNone) {
   expect({"train", "--activations", path("absent"), "--output", path("sae")}, 4, "absent");
 }
 
+TEST_F(Errors, ProbesNeedAModelAndLabels) {
+  const std::vector<std::string> eval = {"eval", "--sae", path("s"), "--activations", path("a")};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = eval;
+    args.insert(args.end(), more.begin(), more.end());
+    return args;
+  };
+  expect(with({"--absorption"}), 2, "need --model");
+  expect(with({"--model", demo_model(), "--probe", demo_text()}), 2, "--label-column");
+  expect(with({"--model", demo_model(), "--scr", demo_text(), "--label-column", "x"}), 2,
+         "--spurious-column");
+  expect(with({"--model", demo_model(), "--absorption", "--absorption-words", "1"}), 2,
+         "--absorption-words");
+}
+
 TEST_F(Errors, JsonModeReportsTheErrorOnStandardOutputToo) {
   const Result result = run({"info", path("absent"), "--json"});
   EXPECT_NE(result.exit_code, 0);

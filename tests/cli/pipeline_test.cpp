@@ -7,6 +7,7 @@
 #include <csignal>
 
 #include "cli/command.h"
+#include "drrik/base/file.h"
 #include "drrik/io/npy.h"
 #include "drrik/io/safetensors.h"
 #include "drrik/sae/sae.h"
@@ -32,6 +33,67 @@ class Pipeline : public CommandTest {
   }
 };
 
+// A label that a word gives away, and one that another does.
+std::string labelled_texts() {
+  std::string lines;
+  for (int i = 0; i < 160; ++i) {
+    const bool sea = i % 2 == 0;
+    const bool glad = i % 4 < 2;
+    lines += std::string("{\"text\": \"He saw the ") + (sea ? "sea" : "house") + " and was " +
+             (glad ? "happy" : "sad") + " for " + std::to_string(i) +
+             " days.\", \"thing\": " + (sea ? "1" : "0") + ", \"mood\": \"" +
+             (glad ? "up" : "down") + "\"}\n";
+  }
+  return lines;
+}
+
+TEST_F(Pipeline, EvaluatesInTheModelAndByProbes) {
+  extract("acts");
+  train("acts", "sae");
+  write_file_atomic(folder_ / "labelled.jsonl", labelled_texts());
+  const std::string data = path("labelled.jsonl");
+  const Json eval = parse_json(run_ok({"eval",
+                                       "--sae",
+                                       path("sae"),
+                                       "--activations",
+                                       path("acts"),
+                                       "--exclude-special",
+                                       "--model",
+                                       demo_model(),
+                                       "--dataset",
+                                       demo_text(),
+                                       "--num-samples",
+                                       "3",
+                                       "--max-length",
+                                       "40",
+                                       "--probe",
+                                       data,
+                                       "--tpp",
+                                       data,
+                                       "--scr",
+                                       data,
+                                       "--label-column",
+                                       "thing",
+                                       "--spurious-column",
+                                       "mood",
+                                       "--json"})
+                                   .out,
+                               "eval");
+  EXPECT_EQ(eval.at("excluded_rows"), 24);
+  EXPECT_NE(eval.at("token_policy").get<std::string>().find("left out"), std::string::npos);
+  EXPECT_EQ(eval.at("splice").at("positions_left_alone"), 3);
+  EXPECT_EQ(eval.at("splice").at("predictions"), 3 * 38);
+  EXPECT_TRUE(eval.at("splice").at("kl_score").is_number());
+  const Json& accuracy = eval.at("probe").at("accuracy");
+  EXPECT_EQ(accuracy.size(), 4U);
+  EXPECT_EQ(accuracy.back().at("k"), "all");
+  EXPECT_GT(accuracy.back().at("activations").at("value").get<double>(), 0.9);
+  EXPECT_EQ(eval.at("probe").at("classes"), (Json{"0", "1"}));
+  EXPECT_EQ(eval.at("tpp").at("tpp").size(), 7U);
+  EXPECT_EQ(eval.at("scr").at("target").at("column"), "thing");
+  EXPECT_FALSE(eval.at("scr").at("remarks").empty());  // eight texts of a pair to test
+}
+
 TEST_F(Pipeline, FromTextToSteeredText) {
   extract("acts");
   const Json metadata = read_json_file(folder_ / "acts/metadata.json");
@@ -48,6 +110,10 @@ TEST_F(Pipeline, FromTextToSteeredText) {
       run_ok({"eval", "--sae", path("sae"), "--activations", path("acts"), "--json"}).out, "eval");
   EXPECT_GT(eval.at("l0").get<double>(), 0.0);
   EXPECT_GT(eval.at("fvu").get<double>(), 0.0);
+  EXPECT_EQ(eval.at("intervals").at("over"), "texts");
+  EXPECT_EQ(eval.at("intervals").at("clusters"), 24);
+  EXPECT_EQ(eval.at("special_rows"), 24);  // a BOS each
+  EXPECT_NEAR(eval.at("decoder").at("norm_mean").get<double>(), 1.0, 1e-5);
 
   run_ok({"encode", "--sae", path("sae"), "--activations", path("acts/activations.npy"), "--output",
           path("f.npy")});
