@@ -371,7 +371,7 @@ void SaeSelector::raise_floors() {
     });
   } else {
     // A sample tells about where the bound lies; counting tells whether it is one.
-    const std::int64_t wanted = k * entries.rows;
+    const std::int64_t wanted = this->wanted();
     if (entries.count <= wanted) return;
     const std::int64_t size = std::min<std::int64_t>(entries.count, 8192);
     const double share = static_cast<double>(wanted) / static_cast<double>(entries.count);
@@ -399,7 +399,12 @@ void SaeSelector::raise_floors() {
   compact([&](float scaled, std::int32_t row, std::int64_t) { return scaled >= floors_[at(row)]; });
 }
 
-void SaeSelector::keep_best() {
+// Entries of the whole batch, with kBatchTopK.
+std::int64_t SaeSelector::wanted() const {
+  return selection_->total > 0 ? selection_->total : selection_->k * entries_->rows;
+}
+
+void SaeSelector::keep_best(const SaeFindCut& cut) {
   ActiveEntries& entries = *entries_;
   const std::int64_t k = selection_->k;
   if (selection_->kind == SaeSelection::Kind::kTopK) {
@@ -428,10 +433,10 @@ void SaeSelector::keep_best() {
     if (!any) return;
     compact([&](float, std::int32_t, std::int64_t e) { return out[at(e)] == 0; });
   } else {
-    const std::int64_t wanted = k * entries.rows;
-    if (entries.count <= wanted) return;
+    const std::int64_t wanted = this->wanted();
+    if (!cut && entries.count <= wanted) return;
     raise_floors();
-    if (entries.count <= wanted) return;
+    if (!cut && entries.count <= wanted) return;
     scratch_.resize(at(entries.count));
     for (std::int64_t j = 0; j < done_; ++j) {
       const float scale = selection_->scale.empty() ? 1.0F : selection_->scale[at(j)];
@@ -439,11 +444,18 @@ void SaeSelector::keep_best() {
         scratch_[at(e)] = entries.pre[at(e)] * scale;
       }
     }
-    std::vector<float> order = scratch_;
-    std::nth_element(order.begin(), order.begin() + (wanted - 1), order.end(), std::greater<>());
-    const float last = order[at(wanted - 1)];
+    float last = 0.0F;
     std::int64_t ties = wanted;
-    for (const float v : scratch_) ties -= v > last ? 1 : 0;
+    if (cut) {
+      const SaeCut found = cut(scratch_);
+      last = found.last;
+      ties = found.equal;
+    } else {
+      std::vector<float> order = scratch_;
+      std::nth_element(order.begin(), order.begin() + (wanted - 1), order.end(), std::greater<>());
+      last = order[at(wanted - 1)];
+      for (const float v : scratch_) ties -= v > last ? 1 : 0;
+    }
     // compact() may look from several threads, so the ties are told apart here.
     std::int64_t end = entries.count;
     for (std::int64_t e = 0; e < entries.count; ++e) {
@@ -458,12 +470,12 @@ void SaeSelector::keep_best() {
   }
 }
 
-void SaeSelector::finish(bool by_row) {
+void SaeSelector::finish(bool by_row, const SaeFindCut& cut) {
   ActiveEntries& entries = *entries_;
   if (done_ != entries.latents) {
     throw_data("sae: ", done_, " of ", entries.latents, " latents were added");
   }
-  if (selection_->kind != SaeSelection::Kind::kThreshold) keep_best();
+  if (selection_->kind != SaeSelection::Kind::kThreshold) keep_best(cut);
   if (by_row) group();
   grow(entries.value, entries.count);
   grow(entries.grad, entries.count);

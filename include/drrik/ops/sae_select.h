@@ -2,6 +2,7 @@
 // From pre-activations to the entries that can be active: by thresholds, or the k largest.
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -22,7 +23,18 @@ struct SaeSelection {
   std::int64_t k = 0;
   float floor = 0.0F;        ///< 0: as behind a ReLU; −inf: any.
   std::vector<float> scale;  ///< [h] >= 0, or empty: 1
+  /// kBatchTopK: wanted of the whole batch where the B rows are a part of it; 0: k · B.
+  std::int64_t total = 0;
 };
+
+/// Where the best of a batch end: scaled values above `last` are in, and of those equal to it the
+/// first `equal`.
+struct SaeCut {
+  float last = 0.0F;
+  std::int64_t equal = 0;
+};
+/// Finds the cut of a batch that lies in several parts, from the values of this part.
+using SaeFindCut = std::function<SaeCut(std::span<const float> scaled)>;
 
 /// One row: pre [h], bias [h]. Writes latents (ascending) and h to `latent` and `value`, which need
 /// room for h entries and 64 bytes more. Of equal values the earlier latents are taken. Returns how
@@ -43,13 +55,14 @@ class SaeSelector {
   /// pre_t [latents of the chunk, B] without bias; bias of the chunk; chunks come in order.
   void add(MatView<const float> pre_t, std::span<const float> bias, std::int64_t first);
   /// entries then holds start, row, pre (h) and, where by_row, row_start, latent and position;
-  /// value and grad have room.
-  void finish(bool by_row = true);
+  /// value and grad have room. kBatchTopK: `cut` is asked, where given, always and only here.
+  void finish(bool by_row = true, const SaeFindCut& cut = {});
 
  private:
   void raise_floors();
   void group();
-  void keep_best();
+  std::int64_t wanted() const;
+  void keep_best(const SaeFindCut& cut);
   template <typename Keep>
   void compact(const Keep& keep);
 
