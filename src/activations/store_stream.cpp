@@ -38,50 +38,22 @@ class StoreStream final : public RowStream {
   std::int64_t rows() const override { return options_.end - options_.begin; }
 
   std::int64_t next(std::span<const MatView<float>> out) override {
+    return next_share(out, out.empty() ? 0 : out[0].rows(), 0, 1);
+  }
+
+  std::int64_t next_share(std::span<const MatView<float>> out, std::int64_t batch, int rank,
+                          int ranks) override {
     if (out.size() != sites_.size()) {
       throw_data("activations: room for ", out.size(), " sites, there are ", sites_.size());
     }
-    const std::int64_t n = std::min(out[0].rows(), rows() - position_);
-    if (n == 0) return 0;
-    for (std::size_t i = 0; i < out.size(); ++i) {
-      if (out[i].rows() != out[0].rows() || out[i].cols() != sites_[i].width) {
-        throw_data("activations: room [", out[i].rows(), ", ", out[i].cols(), "] for site ", i,
-                   ", wanted [", out[0].rows(), ", ", sites_[i].width, "]");
-      }
+    const std::int64_t taken = std::min(batch, rows() - position_);
+    const RowShare share = row_share(taken, rank, ranks);
+    if (share.count() > out[0].rows()) {
+      throw_data("activations: room for ", out[0].rows(), " rows, wanted ", share.count());
     }
-    numbers_.resize(at(n));
-    if (options_.shuffle) {
-      const RowOrder order(rows(), options_.seed, static_cast<std::uint64_t>(pass_));
-      for (std::int64_t i = 0; i < n; ++i) {
-        numbers_[at(i)] = options_.begin + order(position_ + i);
-      }
-    } else {
-      std::iota(numbers_.begin(), numbers_.end(), options_.begin + position_);
-    }
-    // One site lies as the rows do; several are parted.
-    MatView<float> whole = out[0].rows_range(0, n);
-    if (sites_.size() > 1) {
-      if (!buffer_.defined() || buffer_.dim(0) < n) {
-        buffer_ = Tensor::uninitialized(DType::kF32, {n, source_.dim()});
-      }
-      whole = buffer_.mutable_mat<float>().rows_range(0, n);
-    }
-    if (options_.shuffle) {
-      source_.gather(numbers_, whole);
-    } else {
-      source_.read(numbers_.front(), whole);
-    }
-    detail::refuse_nonfinite(
-        MatView<const float>(whole), [&](std::int64_t r) { return numbers_[at(r)]; }, "");
-    if (sites_.size() > 1) {
-      std::int64_t column = 0;
-      for (std::size_t i = 0; i < out.size(); ++i) {
-        copy(whole.cols_range(column, sites_[i].width), out[i].rows_range(0, n));
-        column += sites_[i].width;
-      }
-    }
-    position_ += n;
-    return n;
+    if (share.count() > 0) read(out, position_ + share.begin, share.count());
+    position_ += taken;
+    return taken;
   }
 
   void rewind() override {
@@ -119,6 +91,47 @@ class StoreStream final : public RowStream {
   }
 
  private:
+  // Rows [first, first + n) of the pass.
+  void read(std::span<const MatView<float>> out, std::int64_t first, std::int64_t n) {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      if (out[i].rows() != out[0].rows() || out[i].cols() != sites_[i].width) {
+        throw_data("activations: room [", out[i].rows(), ", ", out[i].cols(), "] for site ", i,
+                   ", wanted [", out[0].rows(), ", ", sites_[i].width, "]");
+      }
+    }
+    numbers_.resize(at(n));
+    if (options_.shuffle) {
+      const RowOrder order(rows(), options_.seed, static_cast<std::uint64_t>(pass_));
+      for (std::int64_t i = 0; i < n; ++i) {
+        numbers_[at(i)] = options_.begin + order(first + i);
+      }
+    } else {
+      std::iota(numbers_.begin(), numbers_.end(), options_.begin + first);
+    }
+    // One site lies as the rows do; several are parted.
+    MatView<float> whole = out[0].rows_range(0, n);
+    if (sites_.size() > 1) {
+      if (!buffer_.defined() || buffer_.dim(0) < n) {
+        buffer_ = Tensor::uninitialized(DType::kF32, {n, source_.dim()});
+      }
+      whole = buffer_.mutable_mat<float>().rows_range(0, n);
+    }
+    if (options_.shuffle) {
+      source_.gather(numbers_, whole);
+    } else {
+      source_.read(numbers_.front(), whole);
+    }
+    detail::refuse_nonfinite(
+        MatView<const float>(whole), [&](std::int64_t r) { return numbers_[at(r)]; }, "");
+    if (sites_.size() > 1) {
+      std::int64_t column = 0;
+      for (std::size_t i = 0; i < out.size(); ++i) {
+        copy(whole.cols_range(column, sites_[i].width), out[i].rows_range(0, n));
+        column += sites_[i].width;
+      }
+    }
+  }
+
   const RowSource& source_;
   std::vector<RowSite> sites_;
   StoreStreamOptions options_;

@@ -29,6 +29,16 @@ struct RowStreamState {
   std::vector<std::pair<std::string, Tensor>> tensors;  ///< A shuffle buffer's rows.
 };
 
+/// Rows [begin, end) of a batch.
+struct RowShare {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+  std::int64_t count() const { return end - begin; }
+};
+/// What process `rank` of `ranks` takes of n rows: the shares lie behind each other and differ by
+/// one row at most.
+RowShare row_share(std::int64_t n, int rank, int ranks);
+
 /// Rows of all sites belong together: row r of each is the same token. Not thread-safe.
 class RowStream {
  public:
@@ -38,6 +48,10 @@ class RowStream {
   /// returns how many; fewer only at the end of a pass, 0 after it. Throws Error(data) naming row
   /// and column of a NaN or Inf, Error(io), Error(interrupted).
   virtual std::int64_t next(std::span<const MatView<float>> out) = 0;
+  /// Takes the next n rows, at most `batch`, as next() does, but fills only row_share(n, rank,
+  /// ranks) of them, from out's first row on. Returns n. The default reads them all.
+  virtual std::int64_t next_share(std::span<const MatView<float>> out, std::int64_t batch, int rank,
+                                  int ranks);
   /// Begins the next pass over the data (another order, where it shuffles).
   virtual void rewind() = 0;
   /// Rows of one pass; -1 unknown before its end.
