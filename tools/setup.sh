@@ -9,6 +9,7 @@ drrik_packages=(
   libcurl4-openssl-dev libssl-dev
   libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   zlib1g-dev libzstd-dev liblz4-dev libbz2-dev liblzma-dev
+  libopenmpi-dev openmpi-bin  # drrik-mpi
   # tests and benchmarks
   libgtest-dev libgmock-dev libbenchmark-dev
   # figures

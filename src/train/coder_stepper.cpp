@@ -1,6 +1,7 @@
 #include "train/coder_stepper.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -49,8 +50,8 @@ void subtract_row(MatView<const float> x, std::span<const float> row, MatView<fl
   });
 }
 
-// ⟨‖y − ⟨y⟩‖²⟩ over the rows, in double.
-double variance_of(MatView<const float> y) {
+// ⟨‖y − ⟨y⟩‖²⟩ over the `rows` rows of all ranks, in double.
+double variance_of(MatView<const float> y, std::int64_t rows, Communicator& ranks) {
   constexpr std::int64_t kBlock = 64;  // rows; fixed, so that threads do not matter
   const std::int64_t blocks = (y.rows() + kBlock - 1) / kBlock;
   const std::int64_t d = y.cols();
@@ -66,22 +67,61 @@ double variance_of(MatView<const float> y) {
       }
     }
   });
-  const auto n = static_cast<double>(y.rows());
-  double square = 0.0;
-  for (const double s : squares) square += s;
-  double mean_square = 0.0;
+  const auto n = static_cast<double>(rows);
+  std::vector<double> whole(at(d + 1), 0.0);  // of each column, then of the squares
+  for (const double s : squares) whole.back() += s;
   for (std::int64_t c = 0; c < d; ++c) {
-    double sum = 0.0;
-    for (std::int64_t b = 0; b < blocks; ++b) sum += sums[at(b * d + c)];
-    mean_square += sum / n * (sum / n);
+    for (std::int64_t b = 0; b < blocks; ++b) whole[at(c)] += sums[at(b * d + c)];
   }
-  return square / n - mean_square;
+  ranks.sum(std::span(whole));
+  double mean_square = 0.0;
+  for (std::int64_t c = 0; c < d; ++c) mean_square += whole[at(c)] / n * (whole[at(c)] / n);
+  return whole.back() / n - mean_square;
 }
 
 double sum_of(std::span<const double> values) {
   double sum = 0.0;
   for (const double v : values) sum += v;
   return sum;
+}
+
+// Where the `wanted` largest values of all ranks end. Four rounds settle a byte of the value each,
+// by counts that are summed over the ranks. Of equal values the lower ranks' are taken.
+SaeCut find_cut(std::span<const float> values, std::int64_t wanted, Communicator& ranks) {
+  std::vector<std::uint32_t> keys(values.size());  // in the order of the values
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(values[i] + 0.0F);  // −0 is 0
+    keys[i] = (bits & 0x80000000U) != 0 ? ~bits : bits | 0x80000000U;
+  }
+  std::uint32_t prefix = 0;
+  std::int64_t left = wanted;  // of those that share the prefix
+  std::int64_t mine = 0;       // this rank's that share it
+  for (int shift = 24; shift >= 0; shift -= 8) {
+    std::vector<std::int64_t> counts(256, 0);
+    for (const std::uint32_t key : keys) {
+      if (shift < 24 && key >> (shift + 8) != prefix) continue;
+      ++counts[(key >> shift) & 0xFFU];
+    }
+    const std::vector<std::int64_t> own = counts;
+    ranks.sum(std::span(counts));
+    if (shift == 24) {
+      std::int64_t all = 0;
+      for (const std::int64_t n : counts) all += n;
+      if (all <= wanted) {
+        return {-std::numeric_limits<float>::infinity(), std::numeric_limits<std::int64_t>::max()};
+      }
+    }
+    std::uint32_t byte = 255;
+    for (; counts[byte] < left; --byte) left -= counts[byte];
+    prefix = prefix << 8 | byte;
+    mine = own[byte];
+  }
+  const std::vector<std::int64_t> one(at(ranks.size()), 1);
+  std::vector<std::int64_t> equal(one.size());
+  ranks.all_gather(std::span<const std::int64_t>(&mine, 1), one, std::span(equal));
+  for (int r = 0; r < ranks.rank(); ++r) left -= equal[at(r)];
+  const std::uint32_t bits = (prefix & 0x80000000U) != 0 ? prefix & 0x7FFFFFFFU : ~prefix;
+  return {std::bit_cast<float>(bits), std::clamp<std::int64_t>(left, 0, mine)};
 }
 
 class Stopwatch {
@@ -145,8 +185,8 @@ const Tensor& CoderGradients::at(std::string_view name) const {
   throw_usage("no gradient '", name, "'");
 }
 
-CoderStepper::CoderStepper(SparseCoder& coder, const CoderTraining& training)
-    : coder_(coder), training_(training), deferred_(coder.d_sae()) {
+CoderStepper::CoderStepper(SparseCoder& coder, const CoderTraining& training, Communicator& ranks)
+    : coder_(coder), training_(training), ranks_(ranks), deferred_(coder.d_sae()) {
   training.validate(coder.config());
   for (const NamedTensor& p : std::as_const(coder).parameters()) {
     moments_.push_back(
@@ -162,6 +202,13 @@ CoderStepper::CoderStepper(SparseCoder& coder, const CoderTraining& training)
   parameter_grads_.resize(coder.variant().parameters().size());
   weights_changed();
 }
+
+double CoderStepper::total(double part) const {
+  ranks_.sum(std::span(&part, 1));
+  return part;
+}
+
+double CoderStepper::total(std::span<const double> parts) const { return total(sum_of(parts)); }
 
 void CoderStepper::weights_changed() {
   if (rounded_encoder_.defined()) {
@@ -231,7 +278,7 @@ void CoderStepper::prepare(MatView<float> x, MatView<const float> y) {
   if (config.apply_b_dec_to_input) subtract_row(x, b_dec, x);
   xc_ = x;
   if (shared) target_ = x;
-  total_variance_ = variance_of(target_);
+  total_variance_ = variance_of(target_, context_.rows, ranks_);
   if (config.skip) {  // the sparse part reconstructs what the skip connection leaves
     const auto skipped = shaped(skipped_, x.rows(), config.output_width());
     matmul(xc_, Trans::kNo, std::as_const(coder_).skip(), Trans::kYes, skipped);
@@ -259,6 +306,7 @@ void CoderStepper::select(MatView<const float> xc) {
   const auto b_enc = std::as_const(coder_).b_enc();
   if (coder_.config().rescale_by_decoder_norm) settle();  // every row's norm counts
   selection_ = coder_.variant().select_batch(coder_, context_);
+  if (together()) selection_.total = selection_.k * context_.rows;
   selector_.begin(selection_, rows, h, entries_);
   const bool aux = !dead_.empty();
   if (aux) {
@@ -307,11 +355,17 @@ void CoderStepper::select(MatView<const float> xc) {
     }
     watch.lap(phases_.select);
   });
-  const double density =
-      static_cast<double>(entries_.count) / (static_cast<double>(rows) * static_cast<double>(h));
+  const double density = total(static_cast<double>(entries_.count)) /
+                         (static_cast<double>(context_.rows) * static_cast<double>(h));
   sparse_ = training_.path == StepPath::kSparse || !group_ends_.empty() ||
             (training_.path == StepPath::kAuto && density < kSparseBelow);
-  selector_.finish(sparse_);
+  SaeFindCut cut;
+  if (together() && selection_.kind == SaeSelection::Kind::kBatchTopK) {
+    cut = [this](std::span<const float> values) {
+      return find_cut(values, selection_.total, ranks_);
+    };
+  }
+  selector_.finish(sparse_, cut);
   if (aux) dead_selector_.finish(true);
   watch.lap(phases_.order);
 }
@@ -343,11 +397,12 @@ void CoderStepper::activate() {
       for (const float v : e.value) active_[at(j)] += v != 0.0F ? 1 : 0;
     }
   });
+  ranks_.sum(std::span(active_));
   std::int64_t active = 0;
   for (const std::int64_t n : active_) active += n;
   context_.l0 = static_cast<double>(active) / static_cast<double>(context_.rows);
   if (sparsity_.jumprelu == SparsityOptions::JumpRelu::kQuadratic) {
-    row_l0_.assign(at(context_.rows), 0);
+    row_l0_.assign(at(rows_), 0);
     for (std::int64_t e = 0; e < entries_.count; ++e) {
       row_l0_[at(entries_.row[at(e)])] += entries_.value[at(e)] != 0.0F ? 1 : 0;
     }
@@ -372,8 +427,8 @@ void CoderStepper::scatter(std::int64_t first, std::int64_t count, std::span<con
 
 // residual_ = dL/dŷ of each group and row, entries_.grad = dL/df.
 void CoderStepper::decode_sparse() {
-  const std::int64_t rows = context_.rows;
-  const double scale = 2.0 * weight_ / static_cast<double>(rows);
+  const std::int64_t rows = rows_;
+  const double scale = 2.0 * weight_ / static_cast<double>(context_.rows);
   const auto decoder = std::as_const(coder_).decoder();
   if (group_ends_.empty()) {
     sae_decode_active(entries_, decoder, target_, static_cast<float>(scale), 0.0F,
@@ -401,8 +456,8 @@ void CoderStepper::decode_sparse() {
 }
 
 void CoderStepper::decode_dense() {
-  const std::int64_t rows = context_.rows;
-  const auto scale = static_cast<float>(2.0 * weight_ / static_cast<double>(rows));
+  const std::int64_t rows = rows_;
+  const auto scale = static_cast<float>(2.0 * weight_ / static_cast<double>(context_.rows));
   const auto decoder = std::as_const(coder_).decoder();
   const auto residual = shaped(residual_, rows, target_.cols());
   const auto buffer = shaped(dense_, std::min(chunk_latents(rows), coder_.d_sae()), rows);
@@ -441,19 +496,18 @@ void CoderStepper::decode_dense() {
 
 void CoderStepper::decode(CoderLoss& loss) {
   const auto n = static_cast<double>(context_.rows);
-  error_.assign(at(context_.rows), 0.0);
-  l1_sums_.assign(at(context_.rows), 0.0);
+  error_.assign(at(rows_), 0.0);
+  l1_sums_.assign(at(rows_), 0.0);
   sparse_ ? decode_sparse() : decode_dense();
-  loss.mse = sum_of(error_) / n;
-  loss.l1 = sum_of(l1_sums_) / n;
+  loss.mse = total(error_) / n;
+  loss.l1 = total(l1_sums_) / n;
   loss.reconstruction = weight_ * loss.mse;
   if (!group_ends_.empty()) {
     loss.reconstruction = 0.0;
     for (std::size_t g = 0; g < group_ends_.size(); ++g) {
       const double w = training_.group_weights.empty() ? 1.0 : training_.group_weights[g];
       loss.reconstruction +=
-          w * weight_ *
-          sum_of(std::span(group_errors_).subspan(g * at(context_.rows), at(context_.rows))) / n;
+          w * weight_ * total(std::span(group_errors_).subspan(g * at(rows_), at(rows_))) / n;
     }
   }
   loss.fvu =
@@ -463,8 +517,8 @@ void CoderStepper::decode(CoderLoss& loss) {
 // The gate's own reconstruction: the same with the gate's values, no gradient to the decoder.
 void CoderStepper::gate_reconstruction(CoderLoss& loss) {
   if (!coder_.variant().gate_values()) return;
-  std::vector<double> error(at(context_.rows), 0.0);
-  std::vector<double> sums(at(context_.rows), 0.0);
+  std::vector<double> error(at(rows_), 0.0);
+  std::vector<double> sums(at(rows_), 0.0);
   const auto swap = [&] {
     std::swap(entries_.value, gate_.value);
     std::swap(entries_.grad, gate_.grad);
@@ -475,16 +529,16 @@ void CoderStepper::gate_reconstruction(CoderLoss& loss) {
   swap();
   sparse_ ? decode_sparse() : decode_dense();
   swap();
-  loss.aux += weight_ * sum_of(error) / static_cast<double>(context_.rows);
+  loss.aux += weight_ * total(error) / static_cast<double>(context_.rows);
 }
 
 void CoderStepper::aux_loss(CoderLoss& loss) {
   if (dead_.empty()) return;
   Stopwatch watch;
-  const std::int64_t rows = context_.rows;
+  const std::int64_t rows = rows_;
   const std::int64_t d_out = target_.cols();
   const auto n_dead = static_cast<std::int64_t>(dead_.size());
-  const auto inverse_rows = 1.0 / static_cast<double>(rows);
+  const auto inverse_rows = 1.0 / static_cast<double>(context_.rows);
   // e = y − ŷ of the whole coder.
   const double last_weight = training_.group_weights.empty() ? 1.0 : training_.group_weights.back();
   const double scale = 2.0 * weight_ * inverse_rows * last_weight;
@@ -499,7 +553,7 @@ void CoderStepper::aux_loss(CoderLoss& loss) {
   });
   double coefficient = training_.aux.coefficient;
   if (training_.aux.scale == AuxLoss::Scale::kResidualVariance) {
-    const double variance = variance_of(e);
+    const double variance = variance_of(e, context_.rows, ranks_);
     coefficient = variance > 0 ? coefficient / variance : 0.0;
   } else {
     const std::int64_t k = training_.aux.k > 0 ? training_.aux.k : coder_.d_in() / 2;
@@ -551,7 +605,7 @@ void CoderStepper::aux_loss(CoderLoss& loss) {
     spread(dead_entries_.grad);
     matmul(z, Trans::kNo, xc_, Trans::kNo, encoder_grad);
   }
-  loss.aux += coefficient * sum_of(error) * inverse_rows;
+  loss.aux += coefficient * total(error) * inverse_rows;
   watch.lap(phases_.aux);
 }
 
@@ -600,7 +654,11 @@ void CoderStepper::backward(CoderLoss& loss) {
       }
     }
   });
-  loss.sparsity = sum_of(penalties_) + variant.batch_penalty(context_);
+  // A penalty by rows is in parts, as its rows are; one on the batch's mean is whole already.
+  double by_latents = sum_of(penalties_);
+  if (!context_.row_l0.empty()) by_latents += variant.batch_penalty(context_);
+  loss.sparsity = total(by_latents);
+  if (context_.row_l0.empty()) loss.sparsity += variant.batch_penalty(context_);
   watch.lap(phases_.backward);
 }
 
@@ -623,7 +681,9 @@ CoderLoss CoderStepper::forward(MatView<float> x, MatView<const float> y, std::i
   if (training_.aux.coefficient == 0.0) dead_.clear();
   context_ = {};
   context_.sparsity = &sparsity_;
-  context_.rows = x.rows();
+  rows_ = x.rows();
+  context_.rows = rows_;
+  ranks_.sum(std::span(&context_.rows, 1));
   context_.dead = dead_mask_;
   prepare(x, y);
   watch.lap(phases_.pack);
@@ -664,31 +724,77 @@ SaeSweepBatch CoderStepper::sweep_batch() const {
 // What the output alone says about b_dec and W_skip.
 void CoderStepper::output_gradients() {
   b_dec_grad_.resize(at(coder_.d_out()));
-  const auto gx = residual_.mat<float>().rows_range(0, context_.rows);
+  const auto gx = residual_.mat<float>().rows_range(0, rows_);
   sum_rows(gx, b_dec_grad_);
   if (coder_.config().skip) {
     matmul(gx, Trans::kYes, xc_, Trans::kNo, shaped(skip_grad_, coder_.d_out(), coder_.d_in()));
   }
 }
 
-double CoderStepper::clip_factor(const SaeSweepBatch& batch, CoderLoss& loss) {
-  if (training_.clip_norm <= 0) return 1.0;
-  double squares =
-      sae_sweep_gradients(batch, training_.unit_decoder, sweep_state(), {}, {}, {}, centring());
-  std::vector<float> b_dec = b_dec_grad_;
-  if (centring_.defined()) {
-    const auto blocks = centring_.mat<float>();
-    for (std::int64_t b = 0; b < blocks.rows(); ++b) axpy(-1.0F, blocks.row(b), std::span(b_dec));
+// What reaches b_dec through the input, as the sweep left it.
+void CoderStepper::add_centring() {
+  if (!centring_.defined()) return;
+  const auto blocks = centring_.mat<float>();
+  for (std::int64_t b = 0; b < blocks.rows(); ++b) {
+    axpy(-1.0F, blocks.row(b), std::span(b_dec_grad_));
   }
-  squares += sum_squares(b_dec);
+}
+
+// Gradients of all parameters summed over the ranks, as matrices: encoder_grad_, decoder_grad_,
+// summed_bias_grad_, b_dec_grad_ (whole), skip_grad_, parameter_grads_. Returns their Σ g², without
+// the part of a decoder row's that is parallel to the row where that is projected out.
+double CoderStepper::sum_gradients(const SaeSweepBatch& batch) {
+  const auto encoder = shaped(encoder_grad_, coder_.d_sae(), coder_.d_in());
+  const auto decoder = shaped(decoder_grad_, coder_.d_sae(), coder_.d_out());
+  summed_bias_grad_.resize(at(coder_.d_sae()));
+  sae_sweep_gradients(batch, training_.unit_decoder, sweep_state(), encoder, decoder,
+                      summed_bias_grad_, centring());
+  add_centring();
+  ranks_.sum(encoder_grad_.mutable_data<float>());
+  ranks_.sum(decoder_grad_.mutable_data<float>());
+  ranks_.sum(std::span(summed_bias_grad_));
+  ranks_.sum(std::span(b_dec_grad_));
+  for (auto& grads : parameter_grads_) ranks_.sum(std::span(grads));
+  if (coder_.config().skip) ranks_.sum(skip_grad_.mutable_data<float>());
+  if (training_.clip_norm <= 0) return 0.0;
+  std::vector<double> by_latent(at(coder_.d_sae()), 0.0);
+  const auto weights = std::as_const(coder_).decoder();
+  parallel_for(
+      coder_.d_sae(), rows_grain(coder_.d_out()), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t j = begin; j < end; ++j) {
+          double parallel = 0.0;
+          for (std::int64_t c = 0; training_.unit_decoder && c < coder_.d_out(); ++c) {
+            parallel += static_cast<double>(decoder(j, c)) * static_cast<double>(weights(j, c));
+          }
+          by_latent[at(j)] =
+              sum_squares(encoder.row(j)) + sum_squares(decoder.row(j)) - parallel * parallel;
+        }
+      });
+  double squares = sum_of(by_latent) + sum_squares(summed_bias_grad_) + sum_squares(b_dec_grad_);
   if (coder_.config().skip) squares += sum_squares(skip_grad_.data<float>());
   for (const auto& grads : parameter_grads_) squares += sum_squares(grads);
+  return squares;
+}
+
+double CoderStepper::clip_factor(const SaeSweepBatch& batch, CoderLoss& loss) {
+  double squares = together() ? sum_gradients(batch) : 0.0;
+  if (training_.clip_norm <= 0) return 1.0;
+  if (!together()) {
+    squares =
+        sae_sweep_gradients(batch, training_.unit_decoder, sweep_state(), {}, {}, {}, centring());
+    std::vector<float> b_dec = b_dec_grad_;
+    add_centring();
+    squares += sum_squares(b_dec_grad_);
+    std::swap(b_dec, b_dec_grad_);  // the sweep forms it again, scaled
+    if (coder_.config().skip) squares += sum_squares(skip_grad_.data<float>());
+    for (const auto& grads : parameter_grads_) squares += sum_squares(grads);
+  }
   loss.gradient_norm = std::sqrt(squares);
   return std::min(1.0, training_.clip_norm / (loss.gradient_norm + kClipEps));
 }
 
 void CoderStepper::sweep_dense(const SaeSweepBatch& batch, const SaeSweepOptions& options) {
-  const std::int64_t rows = context_.rows;
+  const std::int64_t rows = rows_;
   const std::int64_t chunk = std::min(chunk_latents(rows), coder_.d_sae());
   const auto buffer = shaped(dense_, chunk, rows);
   const auto encoder_grad = shaped(encoder_grad_, chunk, coder_.d_in());
@@ -723,12 +829,7 @@ void CoderStepper::step_vectors(const AdamScalars& adam, float scale) {
     adam_step(parameter, grad, m.m.mutable_data<float>(), m.v.mutable_data<float>(), adam);
   };
   for (float& g : b_dec_grad_) g *= scale;
-  if (centring_.defined()) {  // scaled already
-    const auto blocks = centring_.mat<float>();
-    for (std::int64_t b = 0; b < blocks.rows(); ++b) {
-      axpy(-1.0F, blocks.row(b), std::span(b_dec_grad_));
-    }
-  }
+  if (!together()) add_centring();  // scaled already
   step("b_dec", coder_.b_dec(), b_dec_grad_);
   if (coder_.config().skip) {
     if (scale != 1.0F) drrik::scale(scale, skip_grad_.mutable_mat<float>());
@@ -751,7 +852,14 @@ void CoderStepper::update(std::int64_t number, const StepFactors& factors, Coder
   SaeSweepBatch batch = sweep_batch();
   batch.grad_scale = static_cast<float>(clip_factor(batch, loss));
   const SaeSweepOptions options{scalars, training_.unit_decoder, number % 2 == 1};
-  if (sparse_) {
+  if (together()) {
+    SaeSweepBatch summed;
+    summed.bias_grad = summed_bias_grad_;
+    summed.grad_scale = batch.grad_scale;
+    chunk_sums_.assign(at(coder_.d_sae()), 0.0F);  // for the centring, which is in b_dec_grad_
+    sae_sweep_dense(encoder_grad_.mutable_mat<float>(), decoder_grad_.mutable_mat<float>(),
+                    chunk_sums_, 0, summed, options, sweep_state(), {});
+  } else if (sparse_) {
     sae_sweep_active(batch, options, sweep_state(), deferred_, centring());
   } else {
     settle();
@@ -773,6 +881,7 @@ void CoderStepper::update_threshold() {
       if (v > 0.0F) least = std::min(least, v);
     }
   }
+  ranks_.minimum(std::span(&least, 1));
   if (!std::isfinite(least)) return;
   const auto theta = coder_.latent_parameter("threshold");
   const bool first =
@@ -822,18 +931,14 @@ CoderLoss CoderStepper::gradients(MatView<float> x, MatView<const float> y, std:
   sae_sweep_gradients(sweep_batch(), training_.unit_decoder, sweep_state(),
                       of("W_enc").mutable_mat<float>(), of("W_dec").mutable_mat<float>(),
                       of("b_enc").mutable_data<float>(), centring());
-  if (centring_.defined()) {
-    const auto blocks = centring_.mat<float>();
-    for (std::int64_t b = 0; b < blocks.rows(); ++b) {
-      axpy(-1.0F, blocks.row(b), std::span(b_dec_grad_));
-    }
-  }
+  add_centring();
   std::ranges::copy(b_dec_grad_, of("b_dec").mutable_data<float>().begin());
   if (coder_.config().skip) of("W_skip") = skip_grad_.clone();
   const std::vector<std::string> names = coder_.variant().parameters();
   for (std::size_t p = 0; p < names.size(); ++p) {
     std::ranges::copy(parameter_grads_[p], of(names[p]).mutable_data<float>().begin());
   }
+  for (auto& [name, tensor] : out.named) ranks_.sum(tensor.mutable_data<float>());
   return loss;
 }
 

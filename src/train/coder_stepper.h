@@ -13,6 +13,7 @@
 #include "drrik/ops/sae_select.h"
 #include "drrik/sae/sparse_coder.h"
 #include "drrik/train/coder_training.h"
+#include "drrik/train/communicator.h"
 #include "sae/variant.h"
 #include "train/phases.h"
 
@@ -26,10 +27,17 @@ struct CoderGradients {
 
 /// Notation: B rows, h latents; features are handled transposed, [h, B]. Memory: two moments for
 /// each parameter, a few [B, d] matrices, one [chunk, B], the active entries.
+///
+/// With several ranks every one calls the same functions with its own rows of each batch, and has
+/// the same weights and moments before and after. All that is said of a batch (losses, active rows,
+/// dead latents, thresholds, norms) is of the whole batch; x, row_errors() are the rank's.
+/// Gradients are then formed as matrices [h, d], which is two more in memory, summed over the ranks
+/// and stepped by.
 class CoderStepper {
  public:
-  /// Trains `coder` in place; it must outlive the stepper. Throws Error(usage).
-  CoderStepper(SparseCoder& coder, const CoderTraining& training);
+  /// Trains `coder` in place; it and `ranks` must outlive the stepper. Throws Error(usage).
+  CoderStepper(SparseCoder& coder, const CoderTraining& training,
+               Communicator& ranks = local_communicator());
 
   /// Takes one step on x [B, d_in], which is overwritten, towards y [B, d_out] (empty: x).
   /// last_active[j] = number for every latent active in the batch; what it held before says which
@@ -99,16 +107,23 @@ class CoderStepper {
   void step_vectors(const AdamScalars& adam, float scale);
   void update_threshold();
   SaeSweepBatch sweep_batch() const;
+  bool together() const { return ranks_.size() > 1; }
+  double total(double part) const;
+  double total(std::span<const double> parts) const;
+  void add_centring();
+  double sum_gradients(const SaeSweepBatch& batch);
 
   SparseCoder& coder_;
   CoderTraining training_;
+  Communicator& ranks_;
   SaeDeferred deferred_;
   std::vector<Moments> moments_;
   Tensor rounded_encoder_;  // [h, d_in] bfloat16, with Compute::kBF16
   std::int64_t threshold_updates_ = 0;
   PhaseSeconds phases_;
 
-  // One batch.
+  // One batch; context_.rows are all ranks' rows.
+  std::int64_t rows_ = 0;     // this rank's
   SparsityOptions sparsity_;  // with the warm-up's coefficient
   BatchContext context_;
   SaeSelection selection_, dead_selection_;
@@ -122,6 +137,7 @@ class CoderStepper {
   Tensor dead_pre_, dead_decoder_, dead_residual_, dead_encoder_grad_, dead_decoder_grad_;
   Tensor encoder_grad_, decoder_grad_, centring_, skip_grad_, skipped_;
   std::vector<float> dead_bias_grad_, b_dec_grad_, bias_grad_, norm_grad_, norms_, chunk_sums_;
+  std::vector<float> summed_bias_grad_;  // over all ranks
   std::vector<std::vector<float>> parameter_grads_;
   std::vector<double> error_, l1_sums_, penalties_;
   std::vector<double> group_errors_;

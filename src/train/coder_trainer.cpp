@@ -73,8 +73,8 @@ void gather_sites(const std::vector<std::int64_t>& sites, std::span<const Tensor
 
 // One coder while it is trained.
 struct Trainee {
-  explicit Trainee(CoderJob j, SparseCoder c)
-      : job(std::move(j)), coder(std::move(c)), stepper(coder, job.training) {
+  Trainee(CoderJob j, SparseCoder c, Communicator& ranks)
+      : job(std::move(j)), coder(std::move(c)), stepper(coder, job.training, ranks) {
     state.last_active.assign(at(coder.d_sae()), -1);
     state.fires.assign(at(coder.d_sae()), 0);
     if (job.resampling.interval > 0) state.reservoir = RowReservoir(coder.d_in(), coder.d_sae());
@@ -91,7 +91,10 @@ class Run {
  public:
   Run(std::vector<CoderJob> jobs, RowStream& stream, const CoderRunOptions& options,
       const CoderCallbacks& callbacks, std::vector<SparseCoder> start)
-      : stream_(stream), options_(options), callbacks_(callbacks) {
+      : stream_(stream),
+        options_(options),
+        callbacks_(callbacks),
+        ranks_(options.ranks != nullptr ? *options.ranks : local_communicator()) {
     options.validate();
     if (jobs.empty()) throw_usage("training: no coder asked for");
     if (!options.site_scales.empty() && options.site_scales.size() != stream.sites().size()) {
@@ -116,10 +119,14 @@ class Run {
         throw_data("coder '", job.name, "' takes rows of width ", coder.d_in(), ", the sites give ",
                    job.config.d_in);
       }
-      trainees_.push_back(std::make_unique<Trainee>(job, std::move(coder)));
+      trainees_.push_back(std::make_unique<Trainee>(job, std::move(coder), ranks_));
     }
+    if (options.batch_size < ranks_.size()) {
+      throw_usage("batch size: got ", options.batch_size, " rows for ", ranks_.size(), " ranks");
+    }
+    room_ = (options.batch_size + ranks_.size() - 1) / ranks_.size();
     for (const RowSite& site : stream.sites()) {
-      rows_.push_back(Tensor::uninitialized(DType::kF32, {options.batch_size, site.width}));
+      rows_.push_back(Tensor::uninitialized(DType::kF32, {room_, site.width}));
     }
   }
 
@@ -144,7 +151,7 @@ class Run {
     const std::int64_t first_rows = state_.rows;
     {
       std::unique_ptr<Progress> progress;
-      if (options_.verbose) {
+      if (options_.verbose && reports()) {
         progress =
             std::make_unique<Progress>("Training", steps_ > 0 ? steps_ - first_step : 0, "steps");
       }
@@ -196,6 +203,8 @@ class Run {
     return id;
   }
 
+  bool reports() const { return ranks_.rank() == 0; }
+
   std::vector<CoderPart> parts() {
     std::vector<CoderPart> all;
     for (const auto& t : trainees_) all.push_back({t->job.name, &t->stepper, &t->state});
@@ -211,37 +220,67 @@ class Run {
       if (present) {
         read_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
         saved_step_ = state_.step;
-        log_info("resuming at step ", state_.step, steps_ > 0 ? str(" of ", steps_) : "");
+        if (reports())
+          log_info("resuming at step ", state_.step, steps_ > 0 ? str(" of ", steps_) : "");
         return;
       }
-      log_info("nothing to resume at ", options_.checkpoint.string(), "; starting anew");
+      if (reports())
+        log_info("nothing to resume at ", options_.checkpoint.string(), "; starting anew");
     }
   }
 
-  // Fills rows_; 0 when the data and the passes are over.
+  // This rank's share of the next batch; the number of rows of all ranks.
+  std::int64_t read_share(std::span<const MatView<float>> out) {
+    const std::int64_t n =
+        stream_.next_share(out, options_.batch_size, ranks_.rank(), ranks_.size());
+    return n < ranks_.size() ? 0 : n;
+  }
+
+  // All ranks' rows, in the order of the batch, of which n are.
+  Tensor gather_rows(MatView<const float> mine, std::int64_t n) {
+    Tensor own = Tensor::uninitialized(DType::kF32, {mine.rows(), mine.cols()});
+    copy(mine, own.mutable_mat<float>());
+    if (ranks_.size() == 1) return own;
+    Tensor all = Tensor::uninitialized(DType::kF32, {n, mine.cols()});
+    ranks_.all_gather(std::as_const(own).data<float>(), share_counts(n, mine.cols()),
+                      all.mutable_data<float>());
+    return all;
+  }
+
+  std::vector<std::int64_t> share_counts(std::int64_t n, std::int64_t width) const {
+    std::vector<std::int64_t> counts;
+    for (int r = 0; r < ranks_.size(); ++r) {
+      counts.push_back(row_share(n, r, ranks_.size()).count() * width);
+    }
+    return counts;
+  }
+
+  // Fills rows_; the number of all ranks' rows, 0 when the data and the passes are over.
   std::int64_t next_batch() {
     const double began = monotonic_seconds();
     std::vector<MatView<float>> out;
     for (Tensor& t : rows_) out.push_back(t.mutable_mat<float>());
-    std::int64_t n = stream_.next(out);
+    std::int64_t n = read_share(out);
     if (n == 0) {
       ++state_.pass;
       if (state_.rows > 0 && (options_.steps > 0 || state_.pass < options_.passes)) {
         stream_.rewind();
-        n = stream_.next(out);
+        n = read_share(out);
       }
     }
     stream_seconds_ += monotonic_seconds() - began;
     return n;
   }
 
-  void one_step(std::size_t index, std::int64_t n) {
+  // all: the batch's rows.
+  void one_step(std::size_t index, std::int64_t all) {
+    const std::int64_t n = row_share(all, ranks_.rank(), ranks_.size()).count();
     Trainee& t = *trainees_[index];
     const SparseCoderConfig& config = t.coder.config();
     if (!t.x.defined()) {
-      t.x = Tensor::uninitialized(DType::kF32, {options_.batch_size, config.d_in});
+      t.x = Tensor::uninitialized(DType::kF32, {room_, config.d_in});
       if (!t.job.targets.empty()) {
-        t.y = Tensor::uninitialized(DType::kF32, {options_.batch_size, config.output_width()});
+        t.y = Tensor::uninitialized(DType::kF32, {room_, config.output_width()});
       }
     }
     const auto x = t.x.mutable_mat<float>().rows_range(0, n);
@@ -252,7 +291,9 @@ class Run {
       gather_sites(t.job.targets, rows_, options_.site_scales, n, room);
       y = room;
     }
-    if (state_.step == 0 && fresh_) initialize_bias(t, y.empty() ? MatView<const float>(x) : y);
+    if (state_.step == 0 && fresh_) {
+      initialize_bias(t, y.empty() ? MatView<const float>(x) : y, all);
+    }
     const StepFactors factors = t.job.schedule.at(state_.step, steps_);
     const CoderLoss loss = t.stepper.step(x, y, state_.step, factors, t.state.last_active);
     if (!std::isfinite(loss.loss)) {
@@ -270,12 +311,15 @@ class Run {
     }
     const auto active = t.stepper.active_rows();
     for (std::size_t j = 0; j < active.size(); ++j) t.state.fires[j] += active[j];
-    t.state.fire_rows += n;
-    resample(index, x);
+    t.state.fire_rows += all;
+    resample(index, x, all);
   }
 
-  void initialize_bias(Trainee& t, MatView<const float> target) {
+  void initialize_bias(Trainee& t, MatView<const float> mine, std::int64_t all) {
+    if (t.job.initial_bias == InitialBias::kZero) return;
     const auto b_dec = t.coder.b_dec();
+    const Tensor rows = gather_rows(mine, all);
+    const auto target = rows.mat<float>();
     switch (t.job.initial_bias) {
       case InitialBias::kZero:
         return;
@@ -291,8 +335,8 @@ class Run {
     }
   }
 
-  // x: the batch, centred by the step.
-  void resample(std::size_t index, MatView<const float> x) {
+  // x: this rank's part of the batch of `all` rows, centred by the step.
+  void resample(std::size_t index, MatView<const float> x, std::int64_t all) {
     Trainee& t = *trainees_[index];
     const CoderResampling& how = t.job.resampling;
     if (how.interval <= 0 || t.state.resamplings >= how.times) return;
@@ -300,7 +344,14 @@ class Run {
     const std::int64_t next = (state_.step / how.interval + 1) * how.interval;
     if ((next - number) * options_.batch_size < how.rows) {
       Rng rng(t.job.seed, kReservoirStream + static_cast<std::uint64_t>(state_.step) * 16);
-      t.state.reservoir.offer(x, t.stepper.row_errors(), rng);
+      if (ranks_.size() == 1) {
+        t.state.reservoir.offer(x, t.stepper.row_errors(), rng);
+      } else {  // every rank draws the same rows
+        const Tensor rows = gather_rows(x, all);
+        std::vector<double> errors(at(all));
+        ranks_.all_gather(t.stepper.row_errors(), share_counts(all, 1), std::span(errors));
+        t.state.reservoir.offer(rows.mat<float>(), errors, rng);
+      }
     }
     if (number % how.interval != 0) return;
     t.stepper.settle();
@@ -316,7 +367,7 @@ class Run {
     ++t.state.resamplings;
     t.state.resampled += static_cast<std::int64_t>(dead.size());
     log_debug(t.job.name, ", step ", number, ": resampled ", dead.size(), " dead latents");
-    if (callbacks_.on_resample) {
+    if (callbacks_.on_resample && reports()) {
       callbacks_.on_resample(static_cast<std::int64_t>(index), number, dead);
     }
   }
@@ -344,7 +395,7 @@ class Run {
     if (state_.step % options_.log_every == 0) {
       for (std::size_t i = 0; i < trainees_.size(); ++i) {
         const CoderRecord r = record(i);
-        if (callbacks_.on_log) callbacks_.on_log(r);
+        if (callbacks_.on_log && reports()) callbacks_.on_log(r);
       }
     }
     if (progress != nullptr) {
@@ -374,7 +425,7 @@ class Run {
   }
 
   void save_checkpoint() {
-    if (options_.checkpoint.empty()) return;
+    if (options_.checkpoint.empty() || !reports()) return;
     write_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
     saved_step_ = state_.step;
   }
@@ -392,7 +443,9 @@ class Run {
   }
 
   void stop_when_interrupted() {
-    if (!interrupted()) return;
+    std::int64_t stop = interrupted() ? 1 : 0;
+    ranks_.maximum(std::span(&stop, 1));  // all stop at the same step
+    if (stop == 0) return;
     const std::string stopped = str("training was interrupted at step ", state_.step);
     try {
       save_checkpoint();
@@ -402,12 +455,15 @@ class Run {
                saved_step_ < 0 ? "; nothing of this training was saved" : what_is_saved(),
                saved_step_ < 0 ? "; free space, then train again" : "; free space, then resume");
     }
+    ranks_.barrier();  // none leaves, and perhaps ends the others, before the checkpoint is there
     throw Error(ErrorKind::kInterrupted, stopped);
   }
 
   RowStream& stream_;
   CoderRunOptions options_;
   const CoderCallbacks& callbacks_;
+  Communicator& ranks_;
+  std::int64_t room_ = 0;  // rows of a rank's share, at most
   std::vector<std::unique_ptr<Trainee>> trainees_;
   bool fresh_ = true;  // weights are random, biases to be set
   CoderRunState state_;

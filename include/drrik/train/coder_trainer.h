@@ -16,6 +16,7 @@
 #include "drrik/activations/row_stream.h"
 #include "drrik/sae/sparse_coder.h"
 #include "drrik/train/coder_training.h"
+#include "drrik/train/communicator.h"
 
 namespace drrik {
 
@@ -83,6 +84,15 @@ struct CoderRunOptions {
   std::int64_t checkpoint_steps = 0;  ///< Also every so many steps; 0: off.
   /// Continue from `checkpoint` when it exists, bit for bit as if never stopped.
   bool resume = false;
+
+  /// Ranks that train together, each called with the same jobs, options and stream: of every batch
+  /// a rank takes its share of the rows (RowStream::next_share), and all end with the same coders,
+  /// within float tolerance those of one rank. Rank 0 alone reports, calls back and writes the
+  /// checkpoint, which all must be able to read; resumed by as many ranks it goes on bit for bit,
+  /// by another number within float tolerance. A last batch of a pass with fewer rows than ranks is
+  /// left out. An error on one rank leaves the others waiting: end them (MpiSession::abort).
+  /// Null: alone.
+  Communicator* ranks = nullptr;
 
   /// Throws Error(usage) naming the field.
   void validate() const;
