@@ -32,9 +32,10 @@ void check_rows(MatView<A> a, MatView<B> b) {
   }
 }
 
+// What undoes a row's normalisation: out · deviation + mean.
 struct RowScale {
   float mean = 0.0F;
-  float deviation = 1.0F;  // what the row was divided by
+  float deviation = 1.0F;
 };
 
 RowScale layer_norm(std::span<float> row) {
@@ -47,10 +48,17 @@ RowScale layer_norm(std::span<float> row) {
     squares += e * e;
   }
   const double n = std::max<double>(1.0, static_cast<double>(row.size()) - 1.0);
-  const RowScale scale{static_cast<float>(mean),
-                       static_cast<float>(std::sqrt(squares / n)) + kLayerNormEps};
-  for (float& v : row) v = (v - scale.mean) / scale.deviation;
+  const RowScale scale{static_cast<float>(mean), static_cast<float>(std::sqrt(squares / n))};
+  for (float& v : row) v = (v - scale.mean) / (scale.deviation + kLayerNormEps);
   return scale;
+}
+
+RowScale constant_norm(std::span<float> row) {
+  const double norm = std::sqrt(sum_squares(row));
+  if (!(norm > 0.0)) return {};
+  const double by = std::sqrt(static_cast<double>(row.size())) / norm;
+  for (float& v : row) v = static_cast<float>(static_cast<double>(v) * by);
+  return {0.0F, static_cast<float>(1.0 / by)};
 }
 
 // Rows of one block, joined in order afterwards.
@@ -293,12 +301,15 @@ void each_encoded_row(const SparseCoder& coder, MatView<const float> x,
                       std::vector<RowScale>* scales, const F& f) {
   const SparseCoderConfig& config = coder.config();
   Tensor normalized;
-  if (config.row_normalization == RowNormalization::kLayerNorm) {
+  if (config.row_normalization != RowNormalization::kNone) {
     normalized = Tensor::uninitialized(DType::kF32, {x.rows(), x.cols()});
     const auto rows = normalized.mutable_mat<float>();
     copy(x, rows);
     std::vector<RowScale> all(at(x.rows()));
-    for (std::int64_t r = 0; r < x.rows(); ++r) all[at(r)] = layer_norm(rows.row(r));
+    const bool layer = config.row_normalization == RowNormalization::kLayerNorm;
+    for (std::int64_t r = 0; r < x.rows(); ++r) {
+      all[at(r)] = layer ? layer_norm(rows.row(r)) : constant_norm(rows.row(r));
+    }
     if (scales != nullptr) *scales = std::move(all);
     x = rows;
   }

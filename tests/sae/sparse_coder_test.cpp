@@ -56,8 +56,13 @@ Row formula(const SparseCoder& coder, std::span<const float> input) {
     for (const double v : x) mean += v / static_cast<double>(x.size());
     double squares = 0.0;
     for (const double v : x) squares += (v - mean) * (v - mean);
-    deviation = std::sqrt(squares / static_cast<double>(x.size() - 1)) + 1e-5;
-    for (double& v : x) v = (v - mean) / deviation;
+    deviation = std::sqrt(squares / static_cast<double>(x.size() - 1));
+    for (double& v : x) v = (v - mean) / (deviation + 1e-5);
+  } else if (config.row_normalization == RowNormalization::kConstantNorm) {
+    double squares = 0.0;
+    for (const double v : x) squares += v * v;
+    deviation = std::sqrt(squares / static_cast<double>(x.size()));
+    for (double& v : x) v /= deviation;
   }
   const std::vector<float> norms = coder.decoder_norms();
   const auto scale = [&](std::int64_t j) {
@@ -176,6 +181,8 @@ TEST(SparseCoder, ReconstructsWithSkipWidthsAndRowScales) {
   SparseCoderConfig normalized = config_of("topk");
   normalized.row_normalization = RowNormalization::kLayerNorm;
   normalized.relu_after_topk = false;
+  expect_formula(made(normalized));
+  normalized.row_normalization = RowNormalization::kConstantNorm;
   expect_formula(made(normalized));
   SparseCoderConfig rescaled = config_of("topk");
   rescaled.rescale_by_decoder_norm = true;

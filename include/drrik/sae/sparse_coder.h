@@ -27,9 +27,11 @@ class SaeVariant;
 /// What a row goes through before it is encoded, and its reconstruction after.
 enum class RowNormalization : std::uint8_t {
   kNone,
-  /// (x − mean(x)) / (std(x) + 1e-5) over the row, undone on the output (OpenAI's TopK files; std
-  /// is the unbiased one).
-  kLayerNorm
+  /// (x − mean(x)) / (std(x) + 1e-5) over the row; out · std(x) + mean(x) (OpenAI's TopK files,
+  /// SAELens's layer_norm; std is the unbiased one).
+  kLayerNorm,
+  /// x · √d_in / ‖x‖, undone on the output (SAELens's constant_norm_rescale).
+  kConstantNorm
 };
 
 struct SparseCoderConfig {
