@@ -1,4 +1,5 @@
-// The described PyTorch dictionary, read without running its pickle, and written.
+// The described PyTorch dictionary, read without running its pickle, and written; and tensors
+// alone.
 
 #include <utility>
 
@@ -8,17 +9,6 @@
 
 namespace drrik {
 namespace {
-
-// Every tensor member of a dictionary by its key.
-TensorMap tensors_of(const PtValue& dict) {
-  TensorMap out;
-  for (const auto& [key, value] : dict.members()) {
-    if (key.kind() == PtValue::Kind::kString && value.kind() == PtValue::Kind::kTensor) {
-      out.emplace(key.as_string(), value.as_tensor().clone());
-    }
-  }
-  return out;
-}
 
 void append(const Tensor& tensor, std::vector<double>& out) {
   if (tensor.dtype() == DType::kF64) {
@@ -69,33 +59,78 @@ PtValue list_of(const std::vector<double>& values) {
   return list;
 }
 
-}  // namespace
+class Described final : public SaeFormat {
+ public:
+  std::string_view name() const override { return "described"; }
+  std::string_view description() const override {
+    return "the described .pt: one dictionary with state_dict (ReLU and a tied bias alone)";
+  }
+  bool fits(const TensorFile& file) const override {
+    return file.dict && file.dict->find("state_dict") != nullptr;
+  }
 
-ReluSae load_described_torch(const std::filesystem::path& path, SaeRecord& record,
-                             std::string& format) {
-  const PtValue file = read_torch_file(path);
-  if (file.kind() != PtValue::Kind::kDict) {
-    throw_data("holds a ", file.kind_name(), ", wanted a dictionary with state_dict");
+  LoadedSae read_file(const TensorFile& source) const override {
+    const PtValue& file = *source.dict;
+    LoadedSae loaded;
+    loaded.format = "described .pt";
+    ReluHints hints;
+    const auto integer = [&](const char* key, std::optional<std::int64_t>& to) {
+      if (const PtValue* value = file.find(key)) to = value->as_int();
+    };
+    integer("activation_dim", hints.activation_dim);
+    integer("hidden_dim", hints.hidden_dim);
+    if (const PtValue* l1 = file.find("l1_coefficient")) hints.l1_coefficient = l1->as_double();
+    if (const PtValue* v = file.find("normalize_decoder")) hints.normalize_decoder = v->as_bool();
+    if (const PtValue* v = file.find("pre_encoder_bias")) hints.pre_encoder_bias = v->as_bool();
+    loaded.record.history.training_losses = numbers(file, "training_losses");
+    loaded.record.history.training_l0_norms = numbers(file, "training_l0_norms");
+    loaded.sae =
+        std::make_unique<ReluSae>(relu_from_tensors(tensors_of(file.get("state_dict")), hints));
+    return loaded;
   }
-  ReluHints hints;
-  const PtValue* state = file.find("state_dict");
-  if (state == nullptr) {
-    format = "PyTorch tensors";
-    return relu_from_tensors(tensors_of(file), hints);
+
+  std::string_view file_name() const override { return "sae.pt"; }
+
+  void express(Expression& coder) const override {
+    coder.use_standard_for_zero_thresholds();
+    coder.allow({"standard"});
+    coder.refuse_transcoders();
+    coder.refuse_row_normalization();
+    coder.refuse_parts();
+    coder.centre(true);
   }
-  format = "described .pt";
-  const auto integer = [&](const char* key, std::optional<std::int64_t>& to) {
-    if (const PtValue* value = file.find(key)) to = value->as_int();
-  };
-  integer("activation_dim", hints.activation_dim);
-  integer("hidden_dim", hints.hidden_dim);
-  if (const PtValue* l1 = file.find("l1_coefficient")) hints.l1_coefficient = l1->as_double();
-  if (const PtValue* v = file.find("normalize_decoder")) hints.normalize_decoder = v->as_bool();
-  if (const PtValue* v = file.find("pre_encoder_bias")) hints.pre_encoder_bias = v->as_bool();
-  record.history.training_losses = numbers(file, "training_losses");
-  record.history.training_l0_norms = numbers(file, "training_l0_norms");
-  return relu_from_tensors(tensors_of(*state), hints);
-}
+
+  void write(const SparseCoder& coder, const SaeRecord& record,
+             const std::filesystem::path& path) const override {
+    save_torch_sae(relu_from_coder(coder), record, path);
+  }
+};
+
+// Tensors of the described names or SAELens's with nothing that says what they are.
+class Plain final : public SaeFormat {
+ public:
+  std::string_view name() const override { return "plain"; }
+  std::string_view description() const override {
+    return "plain tensors of the described names or SAELens's, taken as ReLU (read only)";
+  }
+  bool writes() const override { return false; }
+  bool fits(const TensorFile&) const override { return true; }
+
+  LoadedSae read_file(const TensorFile& file) const override {
+    for (const char* other : {"threshold", "topk_threshold", "b_gate", "r_mag", "log_threshold"}) {
+      if (file.has(other)) {
+        throw_data("tensor '", other, "' says that these are no weights of a ReLU autoencoder; a ",
+                   "configuration beside them would say what they are");
+      }
+    }
+    LoadedSae loaded;
+    loaded.format = file.dict ? "PyTorch tensors" : "safetensors";
+    loaded.sae = std::make_unique<ReluSae>(relu_from_tensors(file.tensors, {}));
+    return loaded;
+  }
+};
+
+}  // namespace
 
 void save_torch_sae(const ReluSae& sae, const SaeRecord& record,
                     const std::filesystem::path& path) {
@@ -119,5 +154,8 @@ void save_torch_sae(const ReluSae& sae, const SaeRecord& record,
   file.set("training_l0_norms", list_of(record.history.training_l0_norms));
   write_torch_file(path, file);
 }
+
+std::unique_ptr<const SaeFormat> make_described_format() { return std::make_unique<Described>(); }
+std::unique_ptr<const SaeFormat> make_plain_format() { return std::make_unique<Plain>(); }
 
 }  // namespace drrik

@@ -287,8 +287,9 @@ TEST_F(SaeFiles, RefuseWhatIsNotAnSae) {
                with_cfg(R"({"architecture": "standart"})"));
   expect_error(ErrorKind::kData, {"d", "5"},
                with_cfg(R"({"architecture": "standard", "d_in": 5})"));
-  expect_error(ErrorKind::kData, {"layer_norm"},
-               with_cfg(R"({"architecture": "standard", "normalize_activations": "layer_norm"})"));
+  expect_error(
+      ErrorKind::kData, {"some_norm"},
+      with_cfg(R"({"architecture": "standard", "normalize_activations": "some_norm"})"));
   expect_error(ErrorKind::kData, {"cfg.json"}, with_cfg("{"));
   expect_error(ErrorKind::kData, {"cfg.json"}, with_cfg("[]"));
   EXPECT_NO_THROW(with_cfg(R"({"d_in": 3, "d_sae": 4, "activation_fn_str": "relu"})")());

@@ -1,0 +1,30 @@
+#pragma once
+// Whether two coders do the same on given rows: what a conversion proves itself by.
+
+#include <cstdint>
+
+#include "drrik/sae/sae.h"
+#include "drrik/sae/statistics.h"
+
+namespace drrik {
+
+struct SaeParity {
+  std::int64_t rows = 0;
+  double max_difference = 0.0;          ///< Largest |x̂_a − x̂_b| of any element.
+  double relative_difference = 0.0;     ///< ‖x̂_a − x̂_b‖ / ‖x̂_a‖ over all rows.
+  double max_feature_difference = 0.0;  ///< Largest |f_a − f_b|.
+  /// Entries active in both, over entries active in either; 1 when none is active.
+  double feature_agreement = 1.0;
+  double l0_before = 0.0;  ///< Mean active latents a row of a.
+  double l0_after = 0.0;
+  /// Σ‖y − x̂‖² / Σ‖y − ȳ‖² against the rows themselves; NaN where the output has another width.
+  /// Says nothing about a transcoder, whose targets are other rows.
+  double fvu_before = 0.0;
+  double fvu_after = 0.0;
+};
+
+/// One pass over blocks of rows. Throws Error(data) when widths differ or there are no rows,
+/// Error(numeric) when a reconstruction is not finite.
+SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next);
+
+}  // namespace drrik
