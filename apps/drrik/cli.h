@@ -102,6 +102,7 @@ Command bench_command();
 Command cache_command();
 Command completion_command();
 Command config_command();
+Command convert_command();
 Command data_command();
 Command decode_command();
 Command download_command();

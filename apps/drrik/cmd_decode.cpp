@@ -22,9 +22,9 @@ void run(const Globals& globals, const std::string& path, const std::string& fea
                " latents");
   }
   constexpr std::int64_t kBlock = 1024;
-  NpyWriter writer(output, DType::kF32, {sae->d_in()}, rows->rows());
+  NpyWriter writer(output, DType::kF32, {sae->d_out()}, rows->rows());
   Tensor f(DType::kF32, {kBlock, sae->d_sae()});
-  Tensor x(DType::kF32, {kBlock, sae->d_in()});
+  Tensor x(DType::kF32, {kBlock, sae->d_out()});
   for (std::int64_t begin = 0; begin < rows->rows(); begin += kBlock) {
     check_interrupt("decoding");
     const std::int64_t n = std::min(kBlock, rows->rows() - begin);
@@ -36,24 +36,25 @@ void run(const Globals& globals, const std::string& path, const std::string& fea
     writer.append_rows(decoded);
   }
   writer.commit();
-  emit(globals, {{"output", output}, {"shape", {rows->rows(), sae->d_in()}}},
-       str(output, ": float32 [", rows->rows(), ", ", sae->d_in(), "]"));
+  emit(globals, {{"output", output}, {"shape", {rows->rows(), sae->d_out()}}},
+       str(output, ": float32 [", rows->rows(), ", ", sae->d_out(), "]"));
 }
 
 }  // namespace
 
 Command decode_command() {
-  return {"decode", "Write the activations that features stand for to a .npy file",
-          "  drrik decode --sae sae --features features.npy --output reconstruction.npy\n",
-          [](CLI::App& app, Globals& globals) -> std::function<void()> {
-            auto sae = std::make_shared<std::string>();
-            auto features = std::make_shared<std::string>();
-            auto output = std::make_shared<std::string>();
-            app.add_option("--sae", *sae, "Autoencoder: a folder or a .pt file")->required();
-            app.add_option("--features", *features, "float32 [n, d_sae] .npy file")->required();
-            app.add_option("--output", *output, "float32 [n, d_in]")->required()->type_name("FILE");
-            return [&globals, sae, features, output] { run(globals, *sae, *features, *output); };
-          }};
+  return {
+      "decode", "Write the activations that features stand for to a .npy file",
+      "  drrik decode --sae sae --features features.npy --output reconstruction.npy\n",
+      [](CLI::App& app, Globals& globals) -> std::function<void()> {
+        auto sae = std::make_shared<std::string>();
+        auto features = std::make_shared<std::string>();
+        auto output = std::make_shared<std::string>();
+        app.add_option("--sae", *sae, "Autoencoder: a folder or a .pt file")->required();
+        app.add_option("--features", *features, "float32 [n, d_sae] .npy file")->required();
+        app.add_option("--output", *output, "float32 [n, d_out]")->required()->type_name("FILE");
+        return [&globals, sae, features, output] { run(globals, *sae, *features, *output); };
+      }};
 }
 
 }  // namespace drrik::cli

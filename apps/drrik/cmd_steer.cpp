@@ -84,6 +84,7 @@ Command steer_command() {
           "--feature 12 --compare 0,1,2,3,5 --output steering\n",
           [](CLI::App& app, Globals& globals) -> std::function<void()> {
             auto flags = std::make_shared<Flags>();
+            flags->where.writes = true;
             flags->where.add(app, globals);
             app.add_option("--prompt", flags->prompt, "Text to continue")->required();
             app.add_option("--feature", flags->features, "A feature to add; may be repeated")

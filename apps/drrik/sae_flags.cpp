@@ -71,6 +71,10 @@ void SteerFlags::add(CLI::App& app, Globals& globals) {
 SaeSteering SteerFlags::open(const Globals& globals) const {
   LoadedSae loaded =
       load_sae_with_record(globals.folder_or(sae, "--sae", "autoencoder.output_dir"));
+  if (writes && !loaded.record.foreign_hook_name_out.empty()) {
+    loaded.record.hook_name = loaded.record.foreign_hook_name_out;
+    loaded.record.foreign_hook_name = loaded.record.foreign_hook_name_out;
+  }
   const std::string folder = resolve_model(globals.config);
   const Hook hook_point = hook_of(layer, hook, loaded.record, read_model_config(folder));
   auto tokenizer = std::make_shared<const Tokenizer>(open_tokenizer(globals.config));

@@ -25,6 +25,8 @@ struct SteerFlags {
   std::string sae;
   std::optional<std::int64_t> layer;
   std::string hook;
+  /// Whether the recorded hook is a transcoder's output (steer) or its input.
+  bool writes = false;
   void add(CLI::App& app, Globals& globals);
   SaeSteering open(const Globals& globals) const;
 };

@@ -61,7 +61,8 @@ void SaeSteering::check() const {
   }
   model_->check_hook(hook_);
   const std::int64_t width = model_->hook_width(hook_.point);
-  if (width != sae_->d_in()) {
+  // A transcoder reads at one hook and writes at another: each use checks its own.
+  if (width != sae_->d_in() && width != sae_->d_out()) {
     throw_usage("the autoencoder reads ", sae_->d_in(), " values, ", model_->module_path(hook_),
                 " (", hook_name(hook_.point), ") has ", width,
                 "; was it trained on another model or hook?");
@@ -85,7 +86,13 @@ std::vector<float> SaeSteering::steering_vector(const SteeredGeneration& options
   if (strengths.size() != features.size()) {
     throw_usage(features.size(), " features, but ", strengths.size(), " strengths");
   }
-  std::vector<double> sum(static_cast<std::size_t>(sae_->d_in()), 0.0);
+  const std::int64_t width = model_->hook_width(hook_.point);
+  if (width != sae_->d_out()) {
+    throw_usage("the autoencoder's directions are ", sae_->d_out(), " wide, ",
+                model_->module_path(hook_), " gives ", width,
+                "; a transcoder steers where it writes");
+  }
+  std::vector<double> sum(static_cast<std::size_t>(sae_->d_out()), 0.0);
   for (std::size_t i = 0; i < features.size(); ++i) {
     if (!std::isfinite(strengths[i])) throw_usage("strength ", strengths[i], " is no number");
     const std::vector<float> column = get_steering_direction(features[i], false);
