@@ -40,6 +40,9 @@ struct Flags {
   std::string dtype;
   double seconds = 2.0;
   std::int64_t d = 512;
+  std::string architecture = "relu";
+  double l0 = 32;
+  double dead = 0;
   std::int64_t hidden = 4096;
   std::vector<std::int64_t> batch = {256, 4096};
   std::string tokenizer;
@@ -161,12 +164,16 @@ void bench_generate(const Flags& flags, Results& results) {
 }
 
 void bench_train(const Flags& flags, Results& results) {
-  if (!flags.dtype.empty() && parse_compute(flags.dtype) != Compute::kF32) {
-    throw_usage("bench train: training runs in float32; leave out --dtype ", flags.dtype);
-  }
+  const Compute compute = flags.dtype.empty() ? Compute::kF32 : parse_compute(flags.dtype);
   for (const std::int64_t batch : flags.batch) {
-    for (TrainBenchResult& row : run_train_bench(
-             {.d = flags.d, .hidden = flags.hidden, .batch = batch, .seconds = flags.seconds})) {
+    for (TrainBenchResult& row : run_train_bench({.d = flags.d,
+                                 .hidden = flags.hidden,
+                                 .batch = batch,
+                                 .seconds = flags.seconds,
+                                 .l0 = flags.l0,
+                                 .architecture = flags.architecture,
+                                 .compute = compute,
+                                 .dead_share = flags.dead})) {
       results.push_back({row.name, row.value, row.unit, row.limit, row.limit_is});
     }
   }
@@ -304,6 +311,14 @@ Command bench_command() {
                 ->capture_default_str()
                 ->delimiter(',')
                 ->check(CLI::Range(1, 1 << 20));
+            app.add_option("--arch", flags->architecture, "train: relu, topk, batchtopk, ...")
+                ->capture_default_str();
+            app.add_option("--l0", flags->l0, "train: active latents a row")
+                ->capture_default_str()
+                ->check(CLI::Range(1.0, 1e6));
+            app.add_option("--dead", flags->dead, "train: share of latents that are dead")
+                ->capture_default_str()
+                ->check(CLI::Range(0.0, 1.0));
             app.add_option("--size", flags->size, "load: megabytes of the model that is written")
                 ->capture_default_str()
                 ->check(CLI::Range(1, 1 << 20));

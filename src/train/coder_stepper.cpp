@@ -238,9 +238,11 @@ MatView<float> CoderStepper::centring() {
   return centring_.defined() ? centring_.mutable_mat<float>() : MatView<float>();
 }
 
-// Latents worked on at a time: their [chunk, B] floats stay in cache.
+// Latents worked on at a time: their [chunk, B] floats stay in cache, and the first chunks tell
+// early what a row's k largest must exceed.
 std::int64_t CoderStepper::chunk_latents(std::int64_t rows) const {
-  const std::int64_t fit = (std::int64_t{1} << 20) / std::max<std::int64_t>(rows, 1);
+  const std::int64_t fit =
+      std::min<std::int64_t>((std::int64_t{1} << 20) / std::max<std::int64_t>(rows, 1), 512);
   return std::clamp<std::int64_t>(fit / kSaeSweepBlock * kSaeSweepBlock, 4 * kSaeSweepBlock,
                                   std::max(coder_.d_sae(), 4 * kSaeSweepBlock));
 }
@@ -355,17 +357,20 @@ void CoderStepper::select(MatView<const float> xc) {
     }
     watch.lap(phases_.select);
   });
-  const double density = total(static_cast<double>(entries_.count)) /
-                         (static_cast<double>(context_.rows) * static_cast<double>(h));
-  sparse_ = training_.path == StepPath::kSparse || !group_ends_.empty() ||
-            (training_.path == StepPath::kAuto && density < kSparseBelow);
   SaeFindCut cut;
   if (together() && selection_.kind == SaeSelection::Kind::kBatchTopK) {
     cut = [this](std::span<const float> values) {
       return find_cut(values, selection_.total, ranks_);
     };
   }
-  selector_.finish(sparse_, cut);
+  // Ranking has its entries by row anyway; what a threshold lets through may be too much for that.
+  const bool ranked = selection_.kind != SaeSelection::Kind::kThreshold;
+  if (ranked) selector_.finish(true, cut);
+  const double density = total(static_cast<double>(entries_.count)) /
+                         (static_cast<double>(context_.rows) * static_cast<double>(h));
+  sparse_ = training_.path == StepPath::kSparse || !group_ends_.empty() ||
+            (training_.path == StepPath::kAuto && density < kSparseBelow);
+  if (!ranked) selector_.finish(sparse_);
   if (aux) dead_selector_.finish(true);
   watch.lap(phases_.order);
 }

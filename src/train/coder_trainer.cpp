@@ -157,7 +157,14 @@ class Run {
       }
       while (steps_ == 0 || state_.step < steps_) {
         stop_when_interrupted();
-        const std::int64_t n = next_batch();
+        std::int64_t n = 0;
+        try {
+          n = next_batch();
+        } catch (const Error& error) {
+          // A stop request may come to the stream; it has given no row of the next batch then.
+          if (error.kind() == ErrorKind::kInterrupted) stop_when_interrupted();
+          throw;
+        }
         if (n == 0) break;
         for (std::size_t i = 0; i < trainees_.size(); ++i) one_step(i, n);
         ++state_.step;

@@ -1,10 +1,11 @@
 #pragma once
-// How fast a training step of the described autoencoder is here, by phase, against the roofline of
-// dense steps.
+// How fast a training step is here, by phase, against the roofline of dense steps.
 
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "drrik/ops/gemm.h"
 
 namespace drrik {
 
@@ -15,6 +16,10 @@ struct TrainBenchOptions {
   double seconds = 2.0;  ///< Of measurement.
   /// Mean active latents a row. The weights are made so that a batch has about so many.
   double l0 = 32.0;
+  /// "relu" (the described one) or one of sparse_coder_architectures(), whose k is l0.
+  std::string architecture = "relu";
+  Compute compute = Compute::kF32;  ///< Of the encoder product; relu has kF32 only.
+  double dead_share = 0.0;          ///< Latents that count as dead, for the auxiliary loss.
 };
 
 struct TrainBenchResult {
