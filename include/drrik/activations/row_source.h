@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "drrik/tensor/mat_view.h"
 #include "drrik/tensor/tensor.h"
@@ -30,6 +31,13 @@ class RowSource {
 std::unique_ptr<RowSource> make_row_source(MatView<const float> rows);
 /// Takes a float32 [n, d] tensor.
 std::unique_ptr<RowSource> make_row_source(Tensor rows);
+/// Rows [begin, end) and columns [column, column + width) of a source that the caller keeps alive.
+/// Throws Error(usage) for what lies outside.
+std::unique_ptr<RowSource> make_row_view(const RowSource& source, std::int64_t begin,
+                                         std::int64_t end, std::int64_t column, std::int64_t width);
+/// Several sources side by side, kept alive by the caller: row r is their rows r. Throws
+/// Error(data) when their numbers of rows differ.
+std::unique_ptr<RowSource> make_joined_rows(std::vector<const RowSource*> sources);
 /// Opens an activation folder (activations.npy or shards, metadata.json) or a single .npy file.
 /// A store larger than memory is fine: beyond 256 MB rows are read as they are asked for, up to it
 /// they are mapped. Throws Error(data) or Error(io), as do read() and gather() of a large one.
