@@ -35,6 +35,10 @@ struct Globals {
   Config config;
   /// Whether any of them but the defaults named the extraction's layers.
   bool layers_given = false;
+  /// The same of the training options whose defaults are the described architecture's.
+  bool learning_rate_given = false;
+  bool batch_size_given = false;
+  bool epochs_given = false;
 
   std::uint64_t seed() const { return static_cast<std::uint64_t>(config.random_seed); }
   /// Whether a flag set this option.
@@ -116,6 +120,7 @@ Command info_command();
 Command logits_command();
 Command run_command();
 Command steer_command();
+Command sweep_command();
 Command tokenize_command();
 Command train_command();
 Command visualize_command();

@@ -23,12 +23,12 @@ namespace drrik::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      run_command(),       extract_command(),  train_command(),     eval_command(),
-      encode_command(),    decode_command(),   visualize_command(), features_command(),
-      steer_command(),     generate_command(), tokenize_command(),  logits_command(),
-      hooks_command(),     bench_command(),    data_command(),      info_command(),
-      convert_command(),   download_command(), cache_command(),     config_command(),
-      completion_command()};
+      run_command(),    extract_command(),   train_command(),     eval_command(),
+      encode_command(), decode_command(),    visualize_command(), features_command(),
+      steer_command(),  sweep_command(),     generate_command(),  tokenize_command(),
+      logits_command(), hooks_command(),     bench_command(),     data_command(),
+      info_command(),   convert_command(),   download_command(),  cache_command(),
+      config_command(), completion_command()};
   return table;
 }
 
@@ -51,6 +51,10 @@ void configure(Globals& globals) {
   std::vector<std::int64_t>& layers = config.extractor.extraction.mlp_layers;
   const std::vector<std::int64_t> default_layers = layers;
   layers = {-1};  // no layer: stays where nobody names any
+  const Config::Training default_training = config.training;
+  config.training.learning_rate = -1;
+  config.training.batch_size = -1;
+  config.training.num_epochs = -1;
   if (!globals.config_file.empty()) load_yaml(config, globals.config_file);
   apply_environment(config, process_environment());
   for (const auto& [path, text] : globals.settings) {
@@ -58,6 +62,15 @@ void configure(Globals& globals) {
   }
   globals.layers_given = layers != std::vector<std::int64_t>{-1};
   if (!globals.layers_given) layers = default_layers;
+  const auto settle = [](auto& value, auto otherwise) {
+    const bool given = value >= 0;
+    if (!given) value = otherwise;
+    return given;
+  };
+  Config::Training& training = config.training;
+  globals.learning_rate_given = settle(training.learning_rate, default_training.learning_rate);
+  globals.batch_size_given = settle(training.batch_size, default_training.batch_size);
+  globals.epochs_given = settle(training.num_epochs, default_training.num_epochs);
   set_log_level(parse_log_level(globals.config.log_level));
   if (globals.config.threads != 0) set_num_threads(static_cast<int>(globals.config.threads));
 }

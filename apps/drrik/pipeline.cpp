@@ -12,6 +12,7 @@
 #include "drrik/hub/resolve.h"
 #include "drrik/ops/convert.h"
 #include "drrik/sae/io.h"
+#include "drrik/sae/sparse_coder.h"
 #include "options.h"
 
 namespace drrik::cli {
@@ -73,7 +74,8 @@ std::int64_t hidden_dim_of(const Config::Autoencoder& from, std::int64_t width) 
 Start start_of(const Config& config, const TrainJob& job, std::int64_t width) {
   const Config::Autoencoder& from = config.autoencoder;
   if (from.architecture != "relu") {
-    const std::vector<std::string> known = sae_architectures();
+    std::vector<std::string> known = sparse_coder_architectures();
+    known.insert(known.begin(), "relu");
     throw_usage("--arch: '", from.architecture, "' is unknown; wanted ", join(known),
                 did_you_mean(from.architecture, known));
   }

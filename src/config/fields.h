@@ -15,7 +15,8 @@ namespace drrik::detail {
 
 using FieldRef =
     std::variant<bool*, std::int64_t*, double*, std::string*, std::optional<std::int64_t>*,
-                 std::vector<std::int64_t>*, std::vector<double>*, std::vector<std::string>*>;
+                 std::optional<double>*, std::vector<std::int64_t>*, std::vector<double>*,
+                 std::vector<std::string>*>;
 
 /// Bounds of a number, or of each number of a list.
 struct Range {

@@ -178,6 +178,7 @@ std::string type_name(const FieldRef& ref) {
                         [](const double*) { return "number"; },
                         [](const std::string*) { return "text"; },
                         [](const std::optional<std::int64_t>*) { return "integer or null"; },
+                        [](const std::optional<double>*) { return "number or null"; },
                         [](const std::vector<std::int64_t>*) { return "list of integers"; },
                         [](const std::vector<double>*) { return "list of numbers"; },
                         [](const std::vector<std::string>*) { return "list of texts"; },
@@ -215,6 +216,13 @@ void assign(const Field& field, Config& config, std::string_view value, const st
                      *out = to_integer(field, value, where);
                    }
                  },
+                 [&](std::optional<double>* out) {
+                   if (is_null(trim(value))) {
+                     out->reset();
+                   } else {
+                     *out = to_number(field, value, where);
+                   }
+                 },
                  [](auto*) {},
              },
              ref);
@@ -249,6 +257,8 @@ void assign_null(const Field& field, Config& config, const std::string& where) {
   const FieldRef ref = field.ref(config);
   if (const auto* optional = std::get_if<std::optional<std::int64_t>*>(&ref)) {
     (*optional)->reset();
+  } else if (const auto* number = std::get_if<std::optional<double>*>(&ref)) {
+    (*number)->reset();
   } else if (is_list(ref)) {
     assign_items(field, config, {}, where);
   } else if (const auto* text = std::get_if<std::string*>(&ref); text && field.choices.empty()) {
@@ -266,6 +276,7 @@ std::string format(const FieldRef& ref) {
           [](const double* v) { return number(*v); },
           [](const std::string* v) { return yaml_scalar(*v); },
           [](const std::optional<std::int64_t>* v) { return *v ? std::to_string(**v) : "null"; },
+          [](const std::optional<double>* v) { return *v ? number(**v) : std::string("null"); },
           [](const std::vector<std::int64_t>* v) {
             return format_list<std::int64_t>(*v, [](const std::int64_t& x) { return str(x); });
           },

@@ -62,6 +62,19 @@ struct Config {
     double l1_coefficient = 0.01;
     bool normalize_decoder = true;
     bool pre_encoder_bias = true;
+    // Of the architectures beside relu; null: the architecture's own (docs/architectures.md).
+    std::int64_t k = 32;
+    std::vector<double> groups;
+    std::optional<double> sparsity_coefficient;
+    std::optional<double> aux_coefficient;
+    std::int64_t aux_k = 0;
+    std::optional<double> bandwidth;
+    std::optional<double> threshold_init;
+    std::string jumprelu_loss = "auto";
+    double target_l0 = 32;
+    std::string decoder = "auto";
+    std::string initial_bias = "auto";
+    bool skip = false;
     std::string output_dir = "sae";
   };
   struct Training {
@@ -74,6 +87,21 @@ struct Config {
     bool resample_dead_neurons = true;
     std::int64_t resample_interval = 10000;
     std::int64_t window_size = 100;
+    // Of the architectures beside relu.
+    std::string normalize_activations = "expected_average_only_in";
+    std::string compute = "float32";
+    std::optional<std::int64_t> warmup_steps;
+    std::optional<std::int64_t> decay_steps;
+    bool cosine = false;
+    std::optional<std::int64_t> sparsity_warmup_steps;
+    std::optional<double> beta1;
+    std::optional<double> beta2;
+    double weight_decay = 0;
+    std::optional<double> clip_norm;
+    std::optional<std::int64_t> dead_steps;
+    double checkpoint_minutes = 10;
+    std::int64_t checkpoint_steps = 0;
+    std::int64_t log_every = 100;
     std::string device = "auto";
   };
   struct Visualization {
