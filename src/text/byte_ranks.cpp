@@ -29,7 +29,9 @@ std::string byte_ranks_json(const std::vector<ByteToken>& tokens, const ByteEnco
   std::string out = R"({"version":"1.0","added_tokens":[)";
   for (const auto& [content, id] : encoding.special) {
     out += str(out.back() == '[' ? "" : ",", R"({"id":)", id, R"(,"content":)", quote_json(content),
-               R"(,"special":true,"normalized":false})");
+               R"(,"special":true,"normalized":)",
+               // Where a text is normalized, it is so before special tokens are looked for.
+               encoding.nfc ? "true}" : "false}");
   }
   out += str(R"(],"normalizer":)", encoding.nfc ? R"({"type":"NFC"})" : "null",
              R"(,"pre_tokenizer":{"type":"Sequence","pretokenizers":[)",
