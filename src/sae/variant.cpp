@@ -1,5 +1,6 @@
 #include "sae/variant.h"
 
+#include <limits>
 #include <utility>
 
 #include "drrik/base/error.h"
@@ -27,6 +28,20 @@ void SaeVariant::backward(const SparseCoder&, const BatchContext&, LatentEntries
     if (entries.value[i] == 0.0F) entries.grad[i] = 0.0F;
     out.bias += entries.grad[i];
   }
+}
+
+SaeSelection select_by_threshold(const SparseCoder& coder) {
+  SaeSelection out;
+  const auto theta = coder.latent_parameter("threshold");
+  out.threshold.assign(theta.begin(), theta.end());
+  if (coder.config().rescale_by_decoder_norm) {
+    const std::vector<float> norms = coder.decoder_norms();
+    for (std::size_t j = 0; j < norms.size(); ++j) {
+      out.threshold[j] =
+          norms[j] > 0.0F ? out.threshold[j] / norms[j] : std::numeric_limits<float>::infinity();
+    }
+  }
+  return out;
 }
 
 std::unique_ptr<const SaeVariant> make_sae_variant(std::string_view name) {

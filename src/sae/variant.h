@@ -80,9 +80,16 @@ class SaeVariant {
                         LatentGradients& out) const;
   /// A penalty on the batch as a whole, with batch.l0 known.
   virtual double batch_penalty(const BatchContext&) const { return 0.0; }
+  /// Before each training step: where parameters are kept within bounds.
+  virtual void before_step(SparseCoder&) const {}
+  /// Whether its threshold is not learned but the running mean of the batches' smallest kept value.
+  virtual bool averages_threshold() const { return false; }
   /// The architecture that inference_form() makes of it.
   virtual std::string_view inference_architecture() const { return name(); }
 };
+
+/// Selection by the coder's thresholds, in units of h where they are compared with h‖D_j‖.
+SaeSelection select_by_threshold(const SparseCoder& coder);
 
 /// Throws Error(usage) listing the names when there is none so called.
 std::unique_ptr<const SaeVariant> make_sae_variant(std::string_view name);

@@ -2,8 +2,6 @@
 // 2024). A single row is encoded with a threshold, the running mean of the batches' smallest kept
 // value, as a JumpReLU.
 
-#include <limits>
-
 #include "drrik/base/error.h"
 #include "sae/variant.h"
 
@@ -25,16 +23,7 @@ class BatchTopK final : public SaeVariant {
   }
 
   SaeSelection select(const SparseCoder& coder) const override {
-    SaeSelection out;
-    const auto theta = coder.latent_parameter("threshold");
-    out.threshold.assign(theta.begin(), theta.end());
-    if (coder.config().rescale_by_decoder_norm) {
-      const std::vector<float> norms = coder.decoder_norms();
-      for (std::size_t j = 0; j < norms.size(); ++j) {
-        out.threshold[j] =
-            norms[j] > 0.0F ? out.threshold[j] / norms[j] : std::numeric_limits<float>::infinity();
-      }
-    }
+    SaeSelection out = select_by_threshold(coder);
     for (float& t : out.threshold) t = t > 0.0F ? t : 0.0F;
     return out;
   }
@@ -52,6 +41,7 @@ class BatchTopK final : public SaeVariant {
     for (std::size_t i = 0; i < pre.size(); ++i) value[i] = pre[i];
   }
 
+  bool averages_threshold() const override { return true; }
   std::string_view inference_architecture() const override { return "jumprelu"; }
 
  private:

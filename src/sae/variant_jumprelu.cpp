@@ -21,17 +21,7 @@ class JumpRelu final : public SaeVariant {
   }
 
   SaeSelection select(const SparseCoder& coder) const override {
-    SaeSelection out;
-    const auto theta = coder.latent_parameter("threshold");
-    out.threshold.assign(theta.begin(), theta.end());
-    if (coder.config().rescale_by_decoder_norm) {
-      const std::vector<float> norms = coder.decoder_norms();
-      for (std::size_t j = 0; j < norms.size(); ++j) {
-        out.threshold[j] =
-            norms[j] > 0.0F ? out.threshold[j] / norms[j] : std::numeric_limits<float>::infinity();
-      }
-    }
-    return out;
+    return select_by_threshold(coder);
   }
 
   SaeSelection select_batch(const SparseCoder& coder, const BatchContext& batch) const override {
@@ -51,6 +41,11 @@ class JumpRelu final : public SaeVariant {
                 std::span<float> value) const override {
     const float theta = coder.latent_parameter("threshold")[static_cast<std::size_t>(latent)];
     for (std::size_t i = 0; i < pre.size(); ++i) value[i] = pre[i] > theta ? pre[i] : 0.0F;
+  }
+
+  // A jump is at a positive number (SAELens clamps it before each step).
+  void before_step(SparseCoder& coder) const override {
+    for (float& t : coder.latent_parameter("threshold")) t = std::max(t, 0.0F);
   }
 
   bool needs_decoder_norm(const SparsityOptions& s) const override {

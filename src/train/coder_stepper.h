@@ -1,9 +1,8 @@
 #pragma once
 // One training step of a sparse coder of any architecture.
 
+#include <algorithm>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <span>
 #include <string>
 #include <utility>
@@ -15,6 +14,7 @@
 #include "drrik/train/coder_training.h"
 #include "drrik/train/communicator.h"
 #include "sae/variant.h"
+#include "train/dead_revival.h"
 #include "train/phases.h"
 
 namespace drrik {
@@ -72,7 +72,6 @@ class CoderStepper {
   std::span<const double> row_errors() const { return error_; }
 
   const PhaseSeconds& phases() const { return phases_; }
-  bool last_was_sparse() const { return sparse_; }
 
  private:
   struct Moments {
@@ -84,22 +83,28 @@ class CoderStepper {
   SaeSweepState sweep_state();
   MatView<float> centring();
   std::int64_t chunk_latents(std::int64_t rows) const;
+  // Calls f(first, count) over the chunks.
   template <typename F>
-  void each_chunk(std::int64_t rows, const F& f) const;
+  void each_chunk(std::int64_t rows, const F& f) const {
+    const std::int64_t chunk = chunk_latents(rows);
+    for (std::int64_t first = 0; first < coder_.d_sae(); first += chunk) {
+      f(first, std::min(chunk, coder_.d_sae() - first));
+    }
+  }
 
+  // coder_forward.cpp
   CoderLoss forward(MatView<float> x, MatView<const float> y, std::int64_t number,
                     std::span<const std::int64_t> last_active);
   void prepare(MatView<float> x, MatView<const float> y);
-  void select(MatView<const float> xc);
+  void select(MatView<const float> xc, std::vector<std::int64_t> dead);
   void activate();
   void decode(CoderLoss& loss);
   void decode_sparse();
   void decode_dense();
-  void scatter(std::int64_t first, std::int64_t count, std::span<const float> values,
-               MatView<float> out) const;
   void gate_reconstruction(CoderLoss& loss);
   void aux_loss(CoderLoss& loss);
   void backward(CoderLoss& loss);
+
   double clip_factor(const SaeSweepBatch& batch, CoderLoss& loss);
   void output_gradients();
   void update(std::int64_t number, const StepFactors& factors, CoderLoss& loss);
@@ -126,17 +131,17 @@ class CoderStepper {
   std::int64_t rows_ = 0;     // this rank's
   SparsityOptions sparsity_;  // with the warm-up's coefficient
   BatchContext context_;
-  SaeSelection selection_, dead_selection_;
-  SaeSelector selector_, dead_selector_;
-  ActiveEntries entries_, gate_, dead_entries_;
+  SaeSelection selection_;
+  SaeSelector selector_;
+  ActiveEntries entries_;
+  ActiveEntries gate_;  // value and grad alone: what the gate reconstructs
   bool sparse_ = true;
   std::vector<std::uint8_t> dead_mask_;
-  std::vector<std::int64_t> dead_;  // latents
+  DeadRevival revival_;
   MatView<const float> xc_, target_;
-  Tensor packing_, target_holder_, pre_, residual_, gate_residual_, dense_, dense_grad_;
-  Tensor dead_pre_, dead_decoder_, dead_residual_, dead_encoder_grad_, dead_decoder_grad_;
+  Tensor packing_, target_holder_, pre_, residual_, gate_residual_, dense_, left_over_;
   Tensor encoder_grad_, decoder_grad_, centring_, skip_grad_, skipped_;
-  std::vector<float> dead_bias_grad_, b_dec_grad_, bias_grad_, norm_grad_, norms_, chunk_sums_;
+  std::vector<float> b_dec_grad_, bias_grad_, norm_grad_, chunk_sums_;
   std::vector<float> summed_bias_grad_;  // over all ranks
   std::vector<std::vector<float>> parameter_grads_;
   std::vector<double> error_, l1_sums_, penalties_;

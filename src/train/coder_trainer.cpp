@@ -161,8 +161,8 @@ class Run {
         try {
           n = next_batch();
         } catch (const Error& error) {
-          // A stop request may come to the stream; it has given no row of the next batch then. Ranks
-          // stop together between batches.
+          // A stop request may come to the stream; it has given no row of the next batch then.
+          // Ranks stop together between batches.
           if (error.kind() == ErrorKind::kInterrupted && ranks_.size() == 1) {
             stop_when_interrupted();
           }

@@ -12,37 +12,16 @@
 #include "drrik/base/threads.h"
 #include "drrik/ops/convert.h"
 #include "drrik/ops/gemm.h"
+#include "train/step_parts.h"
 #include "train/stepper.h"
 
 namespace drrik {
 namespace {
 
-// Above this share of active entries products are faster (measured: docs/performance.md).
-constexpr double kSparseBelow = 0.125;
-
-std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-// A buffer [rows, cols] that is made anew only when the shape changes.
-MatView<float> shaped(Tensor& tensor, std::int64_t rows, std::int64_t cols) {
-  if (!tensor.defined() || tensor.dim(0) != rows || tensor.dim(1) != cols) {
-    tensor = Tensor();
-    tensor = Tensor::uninitialized(DType::kF32, {rows, cols});
-  }
-  return tensor.mutable_mat<float>();
-}
-
-class Stopwatch {
- public:
-  // Seconds since the last call are added to `to`.
-  void lap(double& to) {
-    const double now = monotonic_seconds();
-    to += now - last_;
-    last_ = now;
-  }
-
- private:
-  double last_ = monotonic_seconds();
-};
+using step::at;
+using step::packed;
+using step::shaped;
+using step::Stopwatch;
 
 class ReluStepper final : public Stepper {
  public:
@@ -73,7 +52,7 @@ class ReluStepper final : public Stepper {
                                 sae_.config().normalize_decoder, number % 2 == 1};
     StepOutcome out;
     out.sparse = options_.path == StepPath::kSparse ||
-                 (options_.path == StepPath::kAuto && density_ < kSparseBelow);
+                 (options_.path == StepPath::kAuto && density_ < step::kSparseBelow);
     if (out.sparse) {
       sparse_forward(x, residual, watch);
     } else {
@@ -183,15 +162,7 @@ class ReluStepper final : public Stepper {
   }
 
   void centre(MatView<float> x) {
-    if (!sae_.config().pre_encoder_bias) return;
-    const auto bias = std::as_const(sae_).bias();
-    parallel_for(x.rows(), std::max<std::int64_t>(1, 8192 / x.cols()),
-                 [&](std::int64_t begin, std::int64_t end) {
-                   for (std::int64_t r = begin; r < end; ++r) {
-                     float* row = x.row_ptr(r);
-                     for (std::size_t c = 0; c < bias.size(); ++c) row[c] -= bias[c];
-                   }
-                 });
+    if (sae_.config().pre_encoder_bias) step::subtract_row(x, std::as_const(sae_).bias(), x);
   }
 
   // Latents worked on at a time: their [chunk, B] floats stay in cache.
@@ -208,12 +179,6 @@ class ReluStepper final : public Stepper {
     for (std::int64_t first = 0; first < sae_.d_sae(); first += chunk) {
       f(first, std::min(chunk, sae_.d_sae() - first));
     }
-  }
-
-  // A batch as the packed factor of products with latents on the left: y [latents, B].
-  static Weight packed(MatView<const float> x, Tensor& holder) {
-    copy(x, shaped(holder, x.rows(), x.cols()));
-    return Weight::pack(holder, Compute::kF32);
   }
 
   void sparse_forward(MatView<const float> x, MatView<float> residual, Stopwatch& watch) {
