@@ -6,6 +6,7 @@
 #include "drrik/base/threads.h"
 #include "drrik/ops/sae_kernels.h"
 #include "ops/grain.h"
+#include "ops/sae_blocks.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sae_collect.cpp"
@@ -17,60 +18,6 @@ HWY_BEFORE_NAMESPACE();
 namespace drrik {
 namespace HWY_NAMESPACE {
 namespace {
-
-// Writes at most n entries, by whole vectors: `row` and `value` need a vector's room more.
-std::int64_t CollectLatent(const float* pre, std::int64_t n, float bias, std::int32_t* row,
-                           float* value) {
-  const DF d;
-  const hn::RebindToSigned<DF> di;
-  const std::int64_t lanes = float_lanes();
-  const VF b = hn::Set(d, bias);
-  std::int64_t out = 0;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const VF v = hn::Add(load(d, pre + i), b);
-    const auto active = hn::Gt(v, hn::Zero(d));
-    if (hn::AllFalse(d, active)) continue;
-    hn::StoreU(hn::Compress(v, active), d, value + out);
-    const auto index = hn::Iota(di, static_cast<std::int32_t>(i));
-    hn::StoreU(hn::Compress(index, hn::RebindMask(di, active)), di, row + out);
-    out += static_cast<std::int64_t>(hn::CountTrue(d, active));
-  }
-  for (; i < n; ++i) {
-    const float v = pre[i] + bias;
-    if (v > 0.0F) {
-      value[out] = v;
-      row[out++] = static_cast<std::int32_t>(i);
-    }
-  }
-  return out;
-}
-
-std::int64_t CollectRow(const float* pre, const float* bias, std::int64_t n, std::int32_t* latent,
-                        float* value) {
-  const DF d;
-  const hn::RebindToSigned<DF> di;
-  const std::int64_t lanes = float_lanes();
-  std::int64_t out = 0;
-  std::int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const VF v = hn::Add(load(d, pre + i), load(d, bias + i));
-    const auto active = hn::Gt(v, hn::Zero(d));
-    if (hn::AllFalse(d, active)) continue;
-    hn::StoreU(hn::Compress(v, active), d, value + out);
-    const auto index = hn::Iota(di, static_cast<std::int32_t>(i));
-    hn::StoreU(hn::Compress(index, hn::RebindMask(di, active)), di, latent + out);
-    out += static_cast<std::int64_t>(hn::CountTrue(d, active));
-  }
-  for (; i < n; ++i) {
-    const float v = pre[i] + bias[i];
-    if (v > 0.0F) {
-      value[out] = v;
-      latent[out++] = static_cast<std::int32_t>(i);
-    }
-  }
-  return out;
-}
 
 void ReluLatent(float* pre, std::int64_t n, float bias, std::int64_t* count, double* sum) {
   const DF d;
@@ -128,20 +75,11 @@ HWY_AFTER_NAMESPACE();
 namespace drrik {
 namespace {
 
-HWY_EXPORT(CollectLatent);
-HWY_EXPORT(CollectRow);
 HWY_EXPORT(ReluLatent);
 HWY_EXPORT(MaskLatent);
 
-// Room behind the last entry for a whole vector's store.
-constexpr std::int64_t kRoom = HWY_MAX_BYTES / sizeof(float);
-
-std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-template <typename T>
-void grow(std::vector<T>& v, std::int64_t n) {
-  if (v.size() < at(n)) v.resize(at(n + n / 4));
-}
+using detail::at;
+using detail::grow;
 
 void check_bias(MatView<const float> pre_t, std::span<const float> bias) {
   if (static_cast<std::int64_t>(bias.size()) != pre_t.rows()) {
@@ -171,45 +109,10 @@ void sae_collect_active(MatView<const float> pre_t, std::span<const float> bias,
     throw_data("sae: latents [", first, ", ", first + pre_t.rows(), ") over ", pre_t.cols(),
                " rows, entries for [", entries.latents, ", ", entries.rows, "]");
   }
-  const std::int64_t n = pre_t.cols();
-  // Blocks of latents are collected apart and then put behind each other.
-  constexpr std::int64_t kBlock = 16;
-  const std::int64_t blocks = (pre_t.rows() + kBlock - 1) / kBlock;
-  if (entries.blocks.size() < at(blocks)) entries.blocks.resize(at(blocks));
-  std::int64_t* start = entries.start.data() + first;
-  const std::int64_t grain = row_grain(kBlock * n);
-  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      ActiveEntries::Block& block = entries.blocks[at(b)];
-      block.count = 0;
-      const std::int64_t stop = std::min(pre_t.rows(), (b + 1) * kBlock);
-      for (std::int64_t j = b * kBlock; j < stop; ++j) {
-        const std::int64_t room = block.count + n + kRoom;
-        if (block.row.size() < at(room)) {
-          block.row.resize(at(room + room / 2));
-          block.value.resize(at(room + room / 2));
-        }
-        const std::int64_t found = HWY_DYNAMIC_DISPATCH(CollectLatent)(
-            pre_t.row_ptr(j), n, bias[at(j)], block.row.data() + block.count,
-            block.value.data() + block.count);
-        start[j + 1] = found;
-        block.count += found;
-      }
-    }
-  });
-  start[0] = entries.count;
-  for (std::int64_t j = 0; j < pre_t.rows(); ++j) start[j + 1] += start[j];
-  entries.count = start[pre_t.rows()];
-  grow(entries.row, entries.count);
-  grow(entries.value, entries.count);
-  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      const ActiveEntries::Block& block = entries.blocks[at(b)];
-      const std::int64_t to = start[b * kBlock];
-      std::copy_n(block.row.data(), block.count, entries.row.data() + to);
-      std::copy_n(block.value.data(), block.count, entries.value.data() + to);
-    }
-  });
+  detail::collect_latents(
+      pre_t, first, entries, entries.value, [&](std::int64_t j, std::int32_t* row, float* value) {
+        return detail::latent_above(pre_t.row_ptr(j), pre_t.cols(), bias[at(j)], 0.0F, row, value);
+      });
 }
 
 std::int64_t sae_collect_row(std::span<const float> pre, std::span<const float> bias,
@@ -217,8 +120,8 @@ std::int64_t sae_collect_row(std::span<const float> pre, std::span<const float> 
   if (pre.size() != bias.size()) {
     throw_data("sae: ", pre.size(), " pre-activations, ", bias.size(), " encoder biases");
   }
-  return HWY_DYNAMIC_DISPATCH(CollectRow)(pre.data(), bias.data(),
-                                          static_cast<std::int64_t>(pre.size()), latent, value);
+  return detail::row_above(pre.data(), bias.data(), nullptr, 0.0F, 0,
+                           static_cast<std::int64_t>(pre.size()), latent, value);
 }
 
 void sae_relu_dense(MatView<float> pre_t, std::span<const float> bias,

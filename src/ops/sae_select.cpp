@@ -6,6 +6,7 @@
 
 #include "drrik/base/threads.h"
 #include "ops/grain.h"
+#include "ops/sae_blocks.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "ops/sae_select.cpp"
@@ -140,6 +141,7 @@ std::int64_t RowAboveFloor(const float* HWY_RESTRICT pre, const float* HWY_RESTR
 HWY_AFTER_NAMESPACE();
 
 #if HWY_ONCE
+static_assert(HWY_MAX_BYTES / sizeof(float) <= 64, "room behind the last entry");
 namespace drrik {
 namespace {
 
@@ -148,16 +150,9 @@ HWY_EXPORT(LatentAboveThreshold);
 HWY_EXPORT(RowAboveThresholds);
 HWY_EXPORT(RowAboveFloor);
 
-// Room behind the last entry for a whole vector's store.
-constexpr std::int64_t kRoom = HWY_MAX_BYTES / sizeof(float);
-constexpr std::int64_t kBlock = 16;  // latents collected apart, then put behind each other
-
-std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
-
-template <typename T>
-void grow(std::vector<T>& v, std::int64_t n) {
-  if (v.size() < at(n)) v.resize(at(n + n / 4));
-}
+using detail::at;
+using detail::grow;
+constexpr std::int64_t kBlock = detail::kLatentBlock;
 
 // Leaves the k best of n entries of one row, of equal ones the earlier; returns the k-th value.
 float keep_best_of_row(std::int64_t k, std::span<const float> scale, std::int32_t* latent,
@@ -185,6 +180,17 @@ float keep_best_of_row(std::int64_t k, std::span<const float> scale, std::int32_
 
 }  // namespace
 
+std::int64_t detail::latent_above(const float* pre, std::int64_t n, float bias, float threshold,
+                                  std::int32_t* row, float* value) {
+  return HWY_DYNAMIC_DISPATCH(LatentAboveThreshold)(pre, n, bias, threshold, row, value);
+}
+
+std::int64_t detail::row_above(const float* pre, const float* bias, const float* scale, float floor,
+                               std::int64_t first, std::int64_t last, std::int32_t* latent,
+                               float* value) {
+  return HWY_DYNAMIC_DISPATCH(RowAboveFloor)(pre, bias, scale, floor, first, last, latent, value);
+}
+
 std::int64_t sae_select_row(std::span<const float> pre, std::span<const float> bias,
                             const SaeSelection& selection, std::int32_t* latent, float* value) {
   const auto h = static_cast<std::int64_t>(pre.size());
@@ -210,8 +216,8 @@ std::int64_t sae_select_row(std::span<const float> pre, std::span<const float> b
   const std::int64_t stretch = std::max<std::int64_t>(1024, 4 * k);
   for (std::int64_t first = 0; first < h; first += stretch) {
     const std::int64_t last = std::min(h, first + stretch);
-    n += HWY_DYNAMIC_DISPATCH(RowAboveFloor)(pre.data(), bias.data(), scale, floor, first, last,
-                                             latent + n, value + n);
+    n += detail::row_above(pre.data(), bias.data(), scale, floor, first, last, latent + n,
+                           value + n);
     if (n > k) floor = keep_best_of_row(k, selection.scale, latent, value, n);
   }
   return n;
@@ -243,51 +249,17 @@ void SaeSelector::add(MatView<const float> pre_t, std::span<const float> bias, s
                entries.latents, ", ", entries.rows, "]");
   }
   const std::int64_t n = pre_t.cols();
-  const std::int64_t blocks = (pre_t.rows() + kBlock - 1) / kBlock;
-  if (entries.blocks.size() < at(blocks)) entries.blocks.resize(at(blocks));
-  std::int64_t* start = entries.start.data() + first;
   const bool by_threshold = selection_->kind == SaeSelection::Kind::kThreshold;
-  const std::int64_t grain = row_grain(kBlock * n);
-  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      ActiveEntries::Block& block = entries.blocks[at(b)];
-      block.count = 0;
-      const std::int64_t stop = std::min(pre_t.rows(), (b + 1) * kBlock);
-      for (std::int64_t j = b * kBlock; j < stop; ++j) {
-        const std::int64_t room = block.count + n + kRoom;
-        if (block.row.size() < at(room)) {
-          block.row.resize(at(room + room / 2));
-          block.value.resize(at(room + room / 2));
-        }
-        std::int32_t* row = block.row.data() + block.count;
-        float* value = block.value.data() + block.count;
-        std::int64_t found = 0;
+  detail::collect_latents(
+      pre_t, first, entries, entries.pre, [&](std::int64_t j, std::int32_t* row, float* value) {
         if (by_threshold) {
-          found = HWY_DYNAMIC_DISPATCH(LatentAboveThreshold)(
-              pre_t.row_ptr(j), n, bias[at(j)], selection_->threshold[at(first + j)], row, value);
-        } else {
-          const float scale = selection_->scale.empty() ? 1.0F : selection_->scale[at(first + j)];
-          found = HWY_DYNAMIC_DISPATCH(LatentAboveFloors)(pre_t.row_ptr(j), n, bias[at(j)], scale,
-                                                          floors_.data(), row, value);
+          return detail::latent_above(pre_t.row_ptr(j), n, bias[at(j)],
+                                      selection_->threshold[at(first + j)], row, value);
         }
-        start[j + 1] = found;
-        block.count += found;
-      }
-    }
-  });
-  start[0] = entries.count;
-  for (std::int64_t j = 0; j < pre_t.rows(); ++j) start[j + 1] += start[j];
-  entries.count = start[pre_t.rows()];
-  grow(entries.row, entries.count);
-  grow(entries.pre, entries.count);
-  parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      const ActiveEntries::Block& block = entries.blocks[at(b)];
-      const std::int64_t to = start[b * kBlock];
-      std::copy_n(block.row.data(), block.count, entries.row.data() + to);
-      std::copy_n(block.value.data(), block.count, entries.pre.data() + to);
-    }
-  });
+        const float scale = selection_->scale.empty() ? 1.0F : selection_->scale[at(first + j)];
+        return HWY_DYNAMIC_DISPATCH(LatentAboveFloors)(pre_t.row_ptr(j), n, bias[at(j)], scale,
+                                                       floors_.data(), row, value);
+      });
   done_ += pre_t.rows();
   if (!by_threshold && done_ < entries.latents && done_ >= next_raise_) {
     raise_floors();

@@ -70,7 +70,6 @@ class BenchStep {
     }
     job.training.adam.learning_rate = 0.0;
     job.training.compute = options.compute;
-    job.training.clip_norm = 0.0;
     job.training.dead_steps = std::int64_t{1} << 40;
     Rng rng(kSeed);
     coder_ = std::make_unique<SparseCoder>(SparseCoder::random(job.config, job.init, rng));

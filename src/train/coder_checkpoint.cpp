@@ -1,11 +1,13 @@
 #include "train/coder_checkpoint.h"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "drrik/base/error.h"
 #include "drrik/io/safetensors.h"
 #include "io/json.h"
+#include "train/coder_loss.h"
 
 namespace drrik {
 namespace {
@@ -112,34 +114,19 @@ void expect_same(const std::string& where, const Json& saved, const Json& wanted
 }
 
 Json loss_json(const CoderLoss& loss) {
-  return {{"loss", loss.loss},
-          {"reconstruction", loss.reconstruction},
-          {"sparsity", loss.sparsity},
-          {"aux", loss.aux},
-          {"mse", loss.mse},
-          {"fvu", loss.fvu},
-          {"l0", loss.l0},
-          {"l1", loss.l1},
-          {"dead", loss.dead},
-          {"gradient_norm", loss.gradient_norm}};
+  Json json = {{"dead", loss.dead}};
+  for (const auto& [name, field] : kLossFields) json[name] = loss.*field;  // NaN becomes null
+  return json;
 }
 
 CoderLoss read_loss(const Json& json) {
   CoderLoss loss;
-  const auto number = [&](const char* key) {
-    const Json& value = get_member(json, key, kState);
-    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : json_double(value, key);
-  };
-  loss.loss = number("loss");
-  loss.reconstruction = number("reconstruction");
-  loss.sparsity = number("sparsity");
-  loss.aux = number("aux");
-  loss.mse = number("mse");
-  loss.fvu = number("fvu");
-  loss.l0 = number("l0");
-  loss.l1 = number("l1");
   loss.dead = get_int(json, "dead", kState);
-  loss.gradient_norm = number("gradient_norm");
+  for (const auto& [name, field] : kLossFields) {
+    const Json& value = get_member(json, name, kState);
+    loss.*field =
+        value.is_null() ? std::numeric_limits<double>::quiet_NaN() : json_double(value, name);
+  }
   return loss;
 }
 

@@ -9,14 +9,15 @@
 #include <utility>
 
 #include "drrik/base/error.h"
-#include "drrik/base/file.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/log.h"
 #include "drrik/base/progress.h"
 #include "drrik/base/rng.h"
 #include "drrik/base/system.h"
 #include "drrik/ops/convert.h"
+#include "train/checkpoint_keeper.h"
 #include "train/coder_checkpoint.h"
+#include "train/coder_loss.h"
 #include "train/coder_stepper.h"
 #include "train/geometric_median.h"
 #include "train/resampling.h"
@@ -36,23 +37,13 @@ std::string fixed(double value) {
 
 // Sums of losses until they are reported.
 void add(const CoderLoss& from, CoderLoss& to) {
-  to.loss += from.loss;
-  to.reconstruction += from.reconstruction;
-  to.sparsity += from.sparsity;
-  to.aux += from.aux;
-  to.mse += from.mse;
-  to.fvu += from.fvu;
-  to.l0 += from.l0;
-  to.l1 += from.l1;
-  to.gradient_norm += from.gradient_norm;
+  for (const auto& [name, field] : kLossFields) to.*field += from.*field;
   to.dead = from.dead;
 }
 
 CoderLoss mean_of(CoderLoss sum, std::int64_t n) {
-  const double by = n > 0 ? 1.0 / static_cast<double>(n) : 0.0;
-  for (double* v : {&sum.loss, &sum.reconstruction, &sum.sparsity, &sum.aux, &sum.mse, &sum.fvu,
-                    &sum.l0, &sum.l1, &sum.gradient_norm}) {
-    *v *= by;
+  for (const auto& [name, field] : kLossFields) {
+    sum.*field *= n > 0 ? 1.0 / static_cast<double>(n) : 0.0;
   }
   return sum;
 }
@@ -146,7 +137,7 @@ class Run {
     }
     start();
     const double began = monotonic_seconds();
-    last_checkpoint_ = began;
+    checkpoint_.start_clock();
     const std::int64_t first_step = state_.step;
     const std::int64_t first_rows = state_.rows;
     {
@@ -222,21 +213,11 @@ class Run {
   }
 
   void start() {
-    if (options_.checkpoint.has_parent_path()) create_folders(options_.checkpoint.parent_path());
-    if (options_.resume && !options_.checkpoint.empty()) {
-      std::error_code error;
-      const bool present = std::filesystem::exists(options_.checkpoint, error);
-      if (error) throw_io("'", options_.checkpoint.string(), "': ", error.message());
-      if (present) {
-        read_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
-        saved_step_ = state_.step;
-        if (reports())
-          log_info("resuming at step ", state_.step, steps_ > 0 ? str(" of ", steps_) : "");
-        return;
-      }
-      if (reports())
-        log_info("nothing to resume at ", options_.checkpoint.string(), "; starting anew");
-    }
+    if (!checkpoint_.begin(options_.resume, !reports())) return;
+    read_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
+    checkpoint_.resumed(state_.step);
+    if (reports())
+      log_info("resuming at step ", state_.step, steps_ > 0 ? str(" of ", steps_) : "");
   }
 
   // This rank's share of the next batch; the number of rows of all ranks.
@@ -310,7 +291,8 @@ class Run {
       t.stepper.settle();
       throw_numeric("coder '", t.job.name, "', step ", state_.step, ": the loss is ",
                     std::isnan(loss.loss) ? "NaN" : str(loss.loss),
-                    "; try a lower learning rate, a longer warm-up or clipping", what_is_saved());
+                    "; try a lower learning rate, a longer warm-up or clipping",
+                    checkpoint_.what_is_saved());
     }
     add(loss, t.state.sum);
     ++t.state.since;
@@ -412,11 +394,9 @@ class Run {
       progress->advance(1);
       if (state_.step % 16 == 1) progress->set_note(note());
     }
-    const bool timed = options_.checkpoint_minutes > 0 &&
-                       monotonic_seconds() - last_checkpoint_ > 60 * options_.checkpoint_minutes;
     const bool counted =
         options_.checkpoint_steps > 0 && state_.step % options_.checkpoint_steps == 0;
-    if (timed || counted) try_checkpoint();
+    if (checkpoint_.due() || counted) checkpoint_.try_save(state_.step);
   }
 
   std::string note() const {
@@ -428,45 +408,13 @@ class Run {
     return text;
   }
 
-  std::string what_is_saved() const {
-    if (saved_step_ < 0) return "";
-    return str("; the last checkpoint, ", options_.checkpoint.string(), ", of step ", saved_step_,
-               ", stays");
-  }
-
-  void save_checkpoint() {
-    if (options_.checkpoint.empty() || !reports()) return;
-    write_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
-    saved_step_ = state_.step;
-  }
-
-  // A full disk is no reason to lose a training whose weights may still fit.
-  void try_checkpoint() {
-    try {
-      save_checkpoint();
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kIo) throw;
-      log_error("the checkpoint of step ", state_.step, " is not written: ", error.what(),
-                "; training goes on", what_is_saved());
-    }
-    last_checkpoint_ = monotonic_seconds();
-  }
-
   void stop_when_interrupted() {
     std::int64_t stop = interrupted() ? 1 : 0;
     ranks_.maximum(std::span(&stop, 1));  // all stop at the same step
     if (stop == 0) return;
-    const std::string stopped = str("training was interrupted at step ", state_.step);
-    try {
-      save_checkpoint();
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kIo) throw;
-      throw_io(stopped, " and its checkpoint cannot be written: ", error.what(),
-               saved_step_ < 0 ? "; nothing of this training was saved" : what_is_saved(),
-               saved_step_ < 0 ? "; free space, then train again" : "; free space, then resume");
-    }
+    checkpoint_.save_at_stop(state_.step);
     ranks_.barrier();  // none leaves, and perhaps ends the others, before the checkpoint is there
-    throw Error(ErrorKind::kInterrupted, stopped);
+    throw Error(ErrorKind::kInterrupted, CheckpointKeeper::stopped_at(state_.step));
   }
 
   RowStream& stream_;
@@ -480,8 +428,12 @@ class Run {
   std::int64_t steps_ = 0;  // 0: until the stream ends
   std::vector<Tensor> rows_;
   double stream_seconds_ = 0.0;
-  double last_checkpoint_ = 0.0;
-  std::int64_t saved_step_ = -1;
+  // Rank 0 writes for all.
+  CheckpointKeeper checkpoint_{options_.checkpoint, options_.checkpoint_minutes, [this] {
+                                 if (reports())
+                                   write_coder_checkpoint(options_.checkpoint, identity(), state_,
+                                                          parts(), stream_);
+                               }};
 };
 
 bool valid_name(const std::string& name) {

@@ -17,6 +17,7 @@
 #include "drrik/base/system.h"
 #include "drrik/ops/convert.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_keeper.h"
 #include "train/median.h"
 #include "train/stepper.h"
 
@@ -84,7 +85,7 @@ class Run {
     check_rows(rows_, train_rows_, train_rows_ + validation_rows_);
     const double began = monotonic_seconds();
     const std::int64_t first_step = state_.step;
-    last_checkpoint_ = began;
+    checkpoint_.start_clock();
     {
       std::unique_ptr<Progress> progress;
       if (options_.verbose) {
@@ -102,7 +103,7 @@ class Run {
     stepper_->settle();
     const double seconds = monotonic_seconds() - began;
     // Before a partial epoch is closed, so that a longer run can go on from here.
-    if (options_.checkpoint_at_end) try_checkpoint();
+    if (options_.checkpoint_at_end) checkpoint_.try_save(state_.step);
     if (state_.epoch_steps > 0) finish_epoch(nullptr);
     FitResult result = summary();
     result.seconds = seconds;
@@ -113,20 +114,11 @@ class Run {
  private:
   void start() {
     state_.last_active.assign(at(sae_.d_sae()), -1);
-    std::error_code error;
-    // A place that takes no checkpoint is told now, not after ten minutes.
-    if (options_.checkpoint.has_parent_path()) create_folders(options_.checkpoint.parent_path());
-    if (options_.resume && !options_.checkpoint.empty()) {
-      const bool present = std::filesystem::exists(options_.checkpoint, error);
-      // Starting anew would overwrite what may well be there.
-      if (error) throw_io("'", options_.checkpoint.string(), "': ", error.message());
-      if (present) {
-        read_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
-        saved_step_ = state_.step;
-        log_info("resuming at step ", state_.step, " of ", total_steps_);
-        return;
-      }
-      log_info("nothing to resume at ", options_.checkpoint.string(), "; starting anew");
+    if (checkpoint_.begin(options_.resume)) {
+      read_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
+      checkpoint_.resumed(state_.step);
+      log_info("resuming at step ", state_.step, " of ", total_steps_);
+      return;
     }
     if (sae_.config().pre_encoder_bias && options_.initialize_bias) {
       const std::vector<float> medians =
@@ -196,14 +188,7 @@ class Run {
     detail::refuse_nonfinite(
         batch, [&](std::int64_t r) { return numbers_[at(r)]; }, str(" (step ", state_.step, ")"));
     throw_numeric("step ", state_.step, ": the loss is ", detail::number_text(loss),
-                  "; try a lower learning rate", what_is_saved());
-  }
-
-  // "; the last checkpoint, ..." when this run has one.
-  std::string what_is_saved() const {
-    if (saved_step_ < 0) return "";
-    return str("; the last checkpoint, ", options_.checkpoint.string(), ", of step ", saved_step_,
-               ", stays");
+                  "; try a lower learning rate", checkpoint_.what_is_saved());
   }
 
   void resample() {
@@ -248,7 +233,7 @@ class Run {
       if (!std::isfinite(loss.loss)) {
         throw_numeric("step ", state_.step, ": the validation loss is ",
                       detail::number_text(loss.loss), "; try a lower learning rate",
-                      what_is_saved());
+                      checkpoint_.what_is_saved());
       }
       record.val_loss = loss.loss;
       record.val_l0_norm = loss.l0;
@@ -270,44 +255,18 @@ class Run {
     epoch_ended_ = true;
   }
 
-  void save_checkpoint() {
-    if (options_.checkpoint.empty()) return;
-    write_checkpoint(options_.checkpoint, identity_, state_, *stepper_);
-    saved_step_ = state_.step;
-  }
-
-  // A full disk is no reason to lose a training whose weights may still fit.
-  void try_checkpoint() {
-    try {
-      save_checkpoint();
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kIo) throw;
-      log_error("the checkpoint of step ", state_.step, " is not written: ", error.what(),
-                "; training goes on", what_is_saved());
-    }
-    last_checkpoint_ = monotonic_seconds();
-  }
-
   void checkpoint_when_due() {
     const bool epoch = std::exchange(epoch_ended_, false);
-    const bool due = options_.checkpoint_minutes > 0 &&
-                     monotonic_seconds() - last_checkpoint_ > 60 * options_.checkpoint_minutes;
-    if (due || (epoch && options_.checkpoint_every_epoch)) try_checkpoint();
+    if (checkpoint_.due() || (epoch && options_.checkpoint_every_epoch)) {
+      checkpoint_.try_save(state_.step);
+    }
   }
 
   void stop_when_interrupted() {
     if (!interrupted()) return;
     stepper_->settle();
-    const std::string stopped = str("training was interrupted at step ", state_.step);
-    try {
-      save_checkpoint();
-    } catch (const Error& error) {
-      if (error.kind() != ErrorKind::kIo) throw;
-      throw_io(stopped, " and its checkpoint cannot be written: ", error.what(),
-               saved_step_ < 0 ? "; nothing of this training was saved" : what_is_saved(),
-               saved_step_ < 0 ? "; free space, then train again" : "; free space, then resume");
-    }
-    throw Error(ErrorKind::kInterrupted, stopped);
+    checkpoint_.save_at_stop(state_.step);
+    throw Error(ErrorKind::kInterrupted, CheckpointKeeper::stopped_at(state_.step));
   }
 
   FitResult summary() {
@@ -347,6 +306,9 @@ class Run {
   std::unique_ptr<Stepper> stepper_;
   RunIdentity identity_;
   TrainState state_;
+  CheckpointKeeper checkpoint_{
+      options_.checkpoint, options_.checkpoint_minutes,
+      [this] { write_checkpoint(options_.checkpoint, identity_, state_, *stepper_); }};
   std::int64_t train_rows_ = 0;
   std::int64_t validation_rows_ = 0;
   std::int64_t steps_per_epoch_ = 0;
@@ -356,8 +318,6 @@ class Run {
   std::vector<std::int64_t> numbers_;      // of the batch's rows in the source
   std::vector<std::int64_t> active_rows_;  // [h], over the validation rows
   std::int64_t counted_step_ = -1;         // the step they were counted after
-  double last_checkpoint_ = 0.0;           // when it was last tried
-  std::int64_t saved_step_ = -1;           // of the checkpoint on disk; -1: none of this run
   bool epoch_ended_ = false;
 };
 

@@ -120,7 +120,8 @@ struct CoderCallbacks {
 struct CoderOutcome {
   SparseCoder coder;  ///< Takes raw activations (scales folded), as trained otherwise.
   CoderRecord last;
-  /// [h] fraction of rows active since the last but one quarter of the run.
+  /// [h] fraction of rows on which each latent was active: over the last quarter of a run whose
+  /// length is known, else over all of it.
   std::vector<double> density;
 };
 
