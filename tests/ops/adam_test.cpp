@@ -17,6 +17,7 @@ struct Reference {
       v[i] = o.beta2 * v[i] + (1.0 - o.beta2) * g * g;
       const double mh = m[i] / (1.0 - std::pow(o.beta1, static_cast<double>(t)));
       const double vh = v[i] / (1.0 - std::pow(o.beta2, static_cast<double>(t)));
+      param[i] *= 1.0 - o.learning_rate * o.decoupled_weight_decay;
       param[i] -= o.learning_rate * mh / (std::sqrt(vh) + o.eps);
     }
   }
@@ -62,6 +63,10 @@ TEST(Adam, FollowsTheFormulas) {
     o.beta1 = 0.5;
     o.learning_rate = 0.05;
     EXPECT_LT(distance(o, o.beta2), 160.0 * testing::kEps);
+    // AdamW: one rounding a step more.
+    o.weight_decay = 0.0;
+    o.decoupled_weight_decay = 0.2;
+    EXPECT_LT(distance(o, o.beta2), 240.0 * testing::kEps);
   });
 }
 
