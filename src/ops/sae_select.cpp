@@ -236,7 +236,8 @@ void SaeSelector::begin(const SaeSelection& selection, std::int64_t rows, std::i
   entries_ = &entries;
   entries.begin(rows, latents);
   done_ = 0;
-  next_raise_ = 0;
+  next_raise_ = std::max<std::int64_t>(2 * selection.k, 64);
+  grouped_ = false;
   floors_.assign(at(rows), selection.floor);
 }
 
@@ -250,20 +251,31 @@ void SaeSelector::add(MatView<const float> pre_t, std::span<const float> bias, s
   }
   const std::int64_t n = pre_t.cols();
   const bool by_threshold = selection_->kind == SaeSelection::Kind::kThreshold;
-  detail::collect_latents(
-      pre_t, first, entries, entries.pre, [&](std::int64_t j, std::int32_t* row, float* value) {
-        if (by_threshold) {
-          return detail::latent_above(pre_t.row_ptr(j), n, bias[at(j)],
-                                      selection_->threshold[at(first + j)], row, value);
-        }
-        const float scale = selection_->scale.empty() ? 1.0F : selection_->scale[at(first + j)];
-        return HWY_DYNAMIC_DISPATCH(LatentAboveFloors)(pre_t.row_ptr(j), n, bias[at(j)], scale,
-                                                       floors_.data(), row, value);
-      });
-  done_ += pre_t.rows();
-  if (!by_threshold && done_ < entries.latents && done_ >= next_raise_) {
-    raise_floors();
-    next_raise_ = 2 * done_;
+  // The first latents alone already tell a floor for the others, so few are kept before it rises.
+  for (std::int64_t from = 0; from < pre_t.rows();) {
+    const std::int64_t until = by_threshold ? pre_t.rows() : next_raise_ - first;
+    const std::int64_t count = std::clamp<std::int64_t>(until - from, 1, pre_t.rows() - from);
+    const auto part = pre_t.rows_range(from, count);
+    detail::collect_latents(
+        part, first + from, entries, entries.pre,
+        [&](std::int64_t i, std::int32_t* row, float* value) {
+          const std::int64_t j = first + from + i;
+          const float b = bias[at(from + i)];
+          if (by_threshold) {
+            return detail::latent_above(part.row_ptr(i), n, b, selection_->threshold[at(j)], row,
+                                        value);
+          }
+          const float scale = selection_->scale.empty() ? 1.0F : selection_->scale[at(j)];
+          return HWY_DYNAMIC_DISPATCH(LatentAboveFloors)(part.row_ptr(i), n, b, scale,
+                                                         floors_.data(), row, value);
+        });
+    from += count;
+    done_ += count;
+    grouped_ = false;
+    if (!by_threshold && done_ < entries.latents && done_ >= next_raise_) {
+      raise_floors();
+      next_raise_ = 4 * done_;
+    }
   }
 }
 
@@ -308,11 +320,14 @@ void SaeSelector::compact(const Keep& keep) {
     }
   });
   std::copy(kept_start_.begin(), kept_start_.end(), entries.start.begin());
+  grouped_ = false;
   entries.count = kept_start_[at(done_)];
 }
 
-// Orders what there is by row.
+// Orders what there is by row, unless it is.
 void SaeSelector::group() {
+  if (grouped_) return;
+  grouped_ = true;
   ActiveEntries& entries = *entries_;
   std::fill(entries.start.begin() + done_ + 1, entries.start.end(), entries.count);
   sae_group_by_row(entries);

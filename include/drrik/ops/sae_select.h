@@ -70,6 +70,7 @@ class SaeSelector {
   ActiveEntries* entries_ = nullptr;
   std::int64_t done_ = 0;        // latents added
   std::int64_t next_raise_ = 0;  // latents after which the floors are raised next
+  bool grouped_ = false;         // the order by row is that of the entries
   std::vector<float> floors_;    // [B]: scaled values at most this are out
   std::vector<float> scratch_;
   ActiveEntries::Block kept_;
