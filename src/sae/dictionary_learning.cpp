@@ -20,8 +20,8 @@ namespace fs = std::filesystem;
 constexpr const char* kConfig = "config.json";
 constexpr const char* kWeights = "ae.pt";
 
-// torch.nn.Linear's names, or those of plain parameters (input first).
-void read_matrices(CoderWeights& weights, SparseCoder& coder, const char* b_enc) {
+// Those of torch.nn.Linear, or of plain parameters (input first).
+void read_matrices(CoderWeights& weights, SparseCoder& coder) {
   if (weights.has("W_enc")) {
     weights.read_transposed("W_enc", coder.encoder());
     weights.read("W_dec", coder.decoder());
@@ -29,7 +29,6 @@ void read_matrices(CoderWeights& weights, SparseCoder& coder, const char* b_enc)
     weights.read("encoder.weight", coder.encoder());
     weights.read_transposed("decoder.weight", coder.decoder());
   }
-  weights.read(b_enc, coder.b_enc());
 }
 
 SparseCoderConfig sizes(const CoderWeights& weights, const std::string& architecture) {
@@ -48,6 +47,16 @@ SparseCoderConfig sizes(const CoderWeights& weights, const std::string& architec
   return config;
 }
 
+// What every class holds; the biases have many names.
+SparseCoder read_common(CoderWeights& weights, const SparseCoderConfig& config, const char* b_enc,
+                        const char* b_dec) {
+  SparseCoder coder = coder_in_file(config);
+  read_matrices(weights, coder);
+  weights.read(b_enc, coder.b_enc());
+  weights.read(b_dec, coder.b_dec());
+  return coder;
+}
+
 // AutoEncoder's own loader gives every direction length 1, so that features mean what they say.
 void normalize(SparseCoder& coder) {
   const std::vector<float> norms = coder.decoder_norms();
@@ -57,9 +66,7 @@ void normalize(SparseCoder& coder) {
 }
 
 SparseCoder read_auto_encoder(CoderWeights& weights) {
-  SparseCoder coder = coder_in_file(sizes(weights, "standard"));
-  read_matrices(weights, coder, "encoder.bias");
-  weights.read("bias", coder.b_dec());
+  SparseCoder coder = read_common(weights, sizes(weights, "standard"), "encoder.bias", "bias");
   normalize(coder);
   return coder;
 }
@@ -67,16 +74,11 @@ SparseCoder read_auto_encoder(CoderWeights& weights) {
 SparseCoder read_auto_encoder_new(CoderWeights& weights) {
   SparseCoderConfig config = sizes(weights, "standard");
   config.apply_b_dec_to_input = false;
-  SparseCoder coder = coder_in_file(config);
-  read_matrices(weights, coder, "encoder.bias");
-  weights.read("decoder.bias", coder.b_dec());
-  return coder;
+  return read_common(weights, config, "encoder.bias", "decoder.bias");
 }
 
 SparseCoder read_gated(CoderWeights& weights) {
-  SparseCoder coder = coder_in_file(sizes(weights, "gated"));
-  read_matrices(weights, coder, "gate_bias");
-  weights.read("decoder_bias", coder.b_dec());
+  SparseCoder coder = read_common(weights, sizes(weights, "gated"), "gate_bias", "decoder_bias");
   weights.read("r_mag", coder.latent_parameter("r_mag"));
   weights.read("mag_bias", coder.latent_parameter("b_mag"));
   return coder;
@@ -91,9 +93,7 @@ std::int64_t read_k(CoderWeights& weights) {
 SparseCoder read_topk(CoderWeights& weights) {
   SparseCoderConfig config = sizes(weights, "topk");
   config.k = read_k(weights);
-  SparseCoder coder = coder_in_file(config);
-  read_matrices(weights, coder, "encoder.bias");
-  weights.read("b_dec", coder.b_dec());
+  SparseCoder coder = read_common(weights, config, "encoder.bias", "b_dec");
   weights.skip("threshold");  // the class encodes by k unless told otherwise
   return coder;
 }
@@ -102,9 +102,7 @@ SparseCoder read_topk(CoderWeights& weights) {
 SparseCoder read_batch_topk(CoderWeights& weights) {
   SparseCoderConfig config = sizes(weights, "batchtopk");
   config.k = read_k(weights);
-  SparseCoder coder = coder_in_file(config);
-  read_matrices(weights, coder, "encoder.bias");
-  weights.read("b_dec", coder.b_dec());
+  SparseCoder coder = read_common(weights, config, "encoder.bias", "b_dec");
   weights.read_threshold("threshold", coder.latent_parameter("threshold"));
   return coder;
 }
@@ -121,9 +119,7 @@ SparseCoder read_matryoshka(CoderWeights& weights) {
     }
     size = end += size;
   }
-  SparseCoder coder = coder_in_file(config);
-  read_matrices(weights, coder, "b_enc");
-  weights.read("b_dec", coder.b_dec());
+  SparseCoder coder = read_common(weights, config, "b_enc", "b_dec");
   weights.read_threshold("threshold", coder.latent_parameter("threshold"));
   return coder;
 }
@@ -131,9 +127,7 @@ SparseCoder read_matryoshka(CoderWeights& weights) {
 SparseCoder read_jumprelu(CoderWeights& weights) {
   SparseCoderConfig config = sizes(weights, "jumprelu");
   config.apply_b_dec_to_input = false;
-  SparseCoder coder = coder_in_file(config);
-  read_matrices(weights, coder, "b_enc");
-  weights.read("b_dec", coder.b_dec());
+  SparseCoder coder = read_common(weights, config, "b_enc", "b_dec");
   weights.read_threshold("threshold", coder.latent_parameter("threshold"));
   return coder;
 }
