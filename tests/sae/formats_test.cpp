@@ -25,8 +25,10 @@ namespace drrik {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::made_coder;
 using testing::normal_rows;
 using testing::relative_error;
+using testing::vary_norms;
 
 const fs::path kFolders = fs::path(DRRIK_TEST_DATA) / "sae_formats";
 
@@ -133,25 +135,11 @@ TEST_F(Formats, SayWhereTheyBelong) {
 // ---- Round trips
 // ---------------------------------------------------------------------------------
 
-SparseCoder made(SparseCoderConfig config, bool unit = false) {
-  config.d_in = config.d_in > 0 ? config.d_in : 12;
-  config.d_sae = 40;
-  config.k = 6;
-  if (config.architecture == "matryoshka") config.groups = {8, 20, 40};
-  SparseCoderInit init;
-  init.encoder = SparseCoderInit::Encoder::kKaimingUniform;
-  init.decoder_norm = 1.0;
-  Rng rng(5);
-  SparseCoder coder = SparseCoder::random(config, init, rng);
-  for (const NamedTensor& p : std::as_const(coder).parameters()) {
-    if (p.name == "W_enc" || p.name == "W_dec") continue;
-    for (float& v : coder.parameter(p.name).mutable_data<float>()) v = 0.3F * rng.normal();
-  }
+SparseCoder made(const SparseCoderConfig& config, bool unit = false) {
+  SparseCoder coder = made_coder(config, 1.0, 0.3F);
   const bool one = config.architecture == "batchtopk" || config.architecture == "matryoshka";
   for (float& v : coder.latent_parameter("threshold")) v = one ? 0.2F : std::abs(v);
-  for (std::int64_t j = 0; j < 40 && !unit; ++j) {
-    for (float& v : coder.decoder().row(j)) v *= 0.5F + 0.02F * static_cast<float>(j);
-  }
+  if (!unit) vary_norms(coder);
   return coder;
 }
 

@@ -4,9 +4,11 @@
 #include <cmath>
 #include <cstdint>
 #include <span>
+#include <utility>
 
 #include "drrik/base/rng.h"
 #include "drrik/sae/relu_sae.h"
+#include "drrik/sae/sparse_coder.h"
 #include "drrik/tensor/tensor.h"
 
 namespace drrik::testing {
@@ -21,6 +23,32 @@ inline ReluSae make_sae(std::int64_t d, std::int64_t h, std::uint64_t seed = 1,
   for (float& v : sae.encoder_bias()) v = encoder_bias + 0.1F * rng.normal();
   for (float& v : sae.bias()) v = 0.3F * rng.normal();
   return sae;
+}
+
+/// Of 40 latents and, unless `config` says otherwise, 12 inputs; k = 6, groups of 8, 12 and 20.
+/// Everything but encoder and decoder is normal with deviation `spread`.
+inline SparseCoder made_coder(SparseCoderConfig config, double decoder_norm, float spread) {
+  config.d_in = config.d_in > 0 ? config.d_in : 12;
+  config.d_sae = 40;
+  config.k = 6;
+  if (config.architecture == "matryoshka") config.groups = {8, 20, 40};
+  SparseCoderInit init;
+  init.encoder = SparseCoderInit::Encoder::kKaimingUniform;
+  init.decoder_norm = decoder_norm;
+  Rng rng(5);
+  SparseCoder coder = SparseCoder::random(config, init, rng);
+  for (const NamedTensor& p : std::as_const(coder).parameters()) {
+    if (p.name == "W_enc" || p.name == "W_dec") continue;
+    for (float& v : coder.parameter(p.name).mutable_data<float>()) v = spread * rng.normal();
+  }
+  return coder;
+}
+
+/// Gives the decoder's directions norms that differ.
+inline void vary_norms(SparseCoder& coder) {
+  for (std::int64_t j = 0; j < coder.d_sae(); ++j) {
+    for (float& v : coder.decoder().row(j)) v *= 0.5F + 0.02F * static_cast<float>(j);
+  }
 }
 
 inline Tensor normal_rows(std::int64_t n, std::int64_t d, std::uint64_t seed = 2) {

@@ -16,30 +16,17 @@
 namespace drrik {
 namespace {
 
+using testing::made_coder;
 using testing::normal_rows;
 using testing::relative_error;
+using testing::vary_norms;
 
 std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
-SparseCoder made(SparseCoderConfig config) {
-  config.d_in = config.d_in > 0 ? config.d_in : 12;
-  config.d_sae = 40;
-  config.k = 6;
-  if (config.architecture == "matryoshka") config.groups = {8, 20, 40};
-  SparseCoderInit init;
-  init.encoder = SparseCoderInit::Encoder::kKaimingUniform;
-  init.decoder_norm = 1.3;
-  Rng rng(5);
-  SparseCoder coder = SparseCoder::random(config, init, rng);
-  for (const NamedTensor& p : std::as_const(coder).parameters()) {
-    if (p.name == "W_enc" || p.name == "W_dec") continue;
-    for (float& v : coder.parameter(p.name).mutable_data<float>()) v = 0.2F * rng.normal();
-  }
+SparseCoder made(const SparseCoderConfig& config) {
+  SparseCoder coder = made_coder(config, 1.3, 0.2F);
   for (float& v : coder.latent_parameter("threshold")) v = std::abs(v);
-  // Norms that differ.
-  for (std::int64_t j = 0; j < 40; ++j) {
-    for (float& v : coder.decoder().row(j)) v *= 0.5F + 0.02F * static_cast<float>(j);
-  }
+  vary_norms(coder);
   return coder;
 }
 
