@@ -1,12 +1,11 @@
 // Steps, in the order of `PreTrainedTokenizerBase._from_pretrained` and
-// `TokenizersBackend.__init__` of transformers 5.23: the class; its settings; the backend, from
-// tokenizer.json or from the files of its own; added tokens, named special tokens, further special
-// tokens; the template.
+// `TokenizersBackend.__init__` of transformers 5.23: the class, its settings and tokens
+// (folder_settings.h); the backend, from tokenizer.json or from the files of its own; added tokens,
+// named special tokens, further special tokens; the template.
 
 #include "text/folder.h"
 
 #include <algorithm>
-#include <map>
 #include <unordered_set>
 #include <utility>
 
@@ -15,6 +14,8 @@
 #include "drrik/base/log.h"
 #include "drrik/base/utf8.h"
 #include "text/byte_ranks.h"
+#include "text/folder_settings.h"
+#include "text/json_file.h"
 #include "text/precompiled.h"
 #include "text/sentencepiece.h"
 #include "text/tokenizer_class.h"
@@ -25,77 +26,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Runs f, naming the file in its errors.
-template <typename F>
-auto with_context(const fs::path& path, F f) {
-  try {
-    return f();
-  } catch (Error& error) {
-    error.add_context(path.string());
-    throw;
-  }
-}
-
-/// A JSON file of the folder, or nothing.
-class JsonFile {
- public:
-  explicit JsonFile(const fs::path& path) : path_(path) {
-    std::error_code error;
-    if (!fs::exists(path, error)) return;
-    with_context(path, [&] {
-      text_ = read_file(path, kMaxTokenizerFileBytes);
-      root_.emplace(parse_json(parser_, text_), "");
-      if (!root_->is_object()) throw_data("an object is wanted");
-    });
-  }
-  bool present() const { return root_.has_value(); }
-  const fs::path& path() const { return path_; }
-  const std::string& text() const { return text_; }
-  const Node& root() const { return *root_; }
-  /// Whether the member is there, be it null.
-  bool has(std::string_view key) const {
-    simdjson::dom::element value;
-    return present() && root_->object().at_key(key).get(value) == simdjson::SUCCESS;
-  }
-  std::optional<Node> find(std::string_view key) const {
-    return present() ? root_->find(key) : std::nullopt;
-  }
-  /// f(*this), with the file's name in errors.
-  template <typename F>
-  void read(F f) const {
-    if (present()) with_context(path_, [&] { f(); });
-  }
-
- private:
-  fs::path path_;
-  std::string text_;
-  simdjson::dom::parser parser_;
-  std::optional<Node> root_;
-};
-
-/// A token of the configuration: "text", or an object with flags.
-std::optional<AddedToken> parse_token(const Node& node) {
-  AddedToken token;
-  if (node.is_string()) {
-    token.content = std::string(node.string());
-    token.normalized = false;
-    token.special = true;
-    return token;
-  }
-  if (node.is_object()) return parse_added_token(node);
-  return std::nullopt;
-}
-
-std::int32_t parse_id_key(const Node& where, std::string_view key) {
-  std::int64_t id = 0;
-  for (const char c : key) {
-    if (c < '0' || c > '9' || id > INT32_MAX) where.fail(str("'", key, "' is not an id"));
-    id = id * 10 + (c - '0');
-  }
-  if (key.empty() || id > INT32_MAX) where.fail(str("'", key, "' is not an id"));
-  return static_cast<std::int32_t>(id);
-}
-
 std::string read_text(const fs::path& path) {
   return with_context(path, [&] {
     std::string text = read_file(path, kMaxTokenizerFileBytes);
@@ -104,23 +34,14 @@ std::string read_text(const fs::path& path) {
   });
 }
 
-class FolderLoader {
+class FolderBuilder {
  public:
-  explicit FolderLoader(const fs::path& folder)
-      : folder_(folder),
-        json_(folder / "tokenizer.json"),
-        config_(folder / "tokenizer_config.json"),
-        map_(folder / "special_tokens_map.json"),
-        added_(folder / "added_tokens.json") {}
+  explicit FolderBuilder(const fs::path& folder) : said_(folder), class_(said_.tokenizer_class) {}
 
-  std::unique_ptr<Tokenizer::Impl> load();
+  std::unique_ptr<Tokenizer::Impl> build();
 
  private:
-  void choose_class();
-  void read_settings();
-  void read_named(const JsonFile& file);
-  void read_added();
-  void build();
+  void build_model();
   void build_from_json();
   void build_from_vocabulary();
   void build_from_sentencepiece(const fs::path& path, std::string_view bytes);
@@ -128,168 +49,17 @@ class FolderLoader {
   void finish_tokens();
   void finish_template();
   std::optional<std::int32_t> id_of(SpecialName name) const {
-    return named_[name] ? impl_->find_token(named_[name]->content) : std::nullopt;
+    return said_.named[name] ? impl_->find_token(said_.named[name]->content) : std::nullopt;
   }
   void parse_into_impl(const fs::path& path, const std::string& json, const std::string& pipeline);
 
-  fs::path folder_;
-  JsonFile json_;
-  JsonFile config_;
-  JsonFile map_;
-  JsonFile added_;
-  std::string said_class_;
-  const TokenizerClass* class_ = nullptr;
-  ClassSettings settings_;
-  std::optional<bool> add_bos_;
-  std::optional<bool> add_eos_;
-  std::optional<AddedToken> named_[kSpecialNames];
-  std::vector<AddedToken> specific_;  // "image_token" and the like
-  std::vector<AddedToken> extra_;
-  bool extra_given_ = false;
-  std::map<std::int32_t, AddedToken> by_id_;
+  FolderSettings said_;
+  const TokenizerClass* class_;  // nullptr where the files make the tokenizer, whatever the class
   std::unique_ptr<Tokenizer::Impl> impl_;
 };
 
-void FolderLoader::choose_class() {
-  const JsonFile model(folder_ / "config.json");
-  ClassHints hints;
-  model.read([&] {
-    hints.model_type = model.root().string_or("model_type", "");
-    hints.tokenizer = model.root().string_or("tokenizer_class", "");
-  });
-  config_.read(
-      [&] { hints.tokenizer = config_.root().string_or("tokenizer_class", hints.tokenizer); });
-  said_class_ = hints.tokenizer;
-  hints.byte_level = json_.text().find("\"ByteLevel\"") != std::string::npos;
-  class_ = find_tokenizer_class(hints);
-  std::error_code error;
-  const auto here = [&](const char* name) { return fs::exists(folder_ / name, error); };
-  if (class_ == nullptr && !json_.present()) {
-    // Files that are some class's own say by themselves what they are for.
-    if (here("vocab.json") && here("merges.txt")) class_ = find_tokenizer_class("GPT2Tokenizer");
-    if (class_ == nullptr && here("vocab.txt")) class_ = find_tokenizer_class("BertTokenizer");
-  }
-}
-
-void FolderLoader::read_named(const JsonFile& file) {
-  for (std::size_t i = 0; i < kSpecialNames; ++i) {
-    if (!file.has(kSpecialKeys[i])) continue;
-    const auto node = file.find(kSpecialKeys[i]);
-    named_[i] = node ? parse_token(*node) : std::nullopt;
-    if (named_[i] && named_[i]->content.empty()) named_[i].reset();
-  }
-  for (const char* key : {"additional_special_tokens", "extra_special_tokens"}) {
-    const auto node = file.find(key);
-    if (!node) continue;
-    if (node->is_array()) {
-      extra_.clear();
-      extra_given_ = true;
-      for (const Node& item : node->items()) {
-        if (auto token = parse_token(item)) extra_.push_back(*std::move(token));
-      }
-    } else if (node->is_object()) {
-      for (const auto field : node->object()) {
-        if (auto token = parse_token(Node(field.value, str(key, ".", field.key)))) {
-          specific_.push_back(*std::move(token));
-        }
-      }
-    }
-  }
-  for (const auto field : file.root().object()) {
-    const std::string_view key = field.key;
-    const auto* known = std::find(kSpecialKeys.begin(), kSpecialKeys.end(), key);
-    if (!key.ends_with("_token") || known != kSpecialKeys.end()) continue;
-    const Node node(field.value, std::string(key));
-    if (node.is_string() || (node.is_object() && node.find("content"))) {
-      specific_.push_back(*parse_token(node));
-    }
-  }
-}
-
-void FolderLoader::read_settings() {
-  if (class_ != nullptr) {
-    for (std::size_t i = 0; i < kSpecialNames; ++i) {
-      if (class_->special[i] == nullptr) continue;
-      named_[i].emplace();
-      named_[i]->content = class_->special[i];
-      named_[i]->normalized = false;
-      named_[i]->special = true;
-    }
-  }
-  const auto flag = [&](const char* key) -> std::optional<bool> {
-    const auto node = config_.find(key);
-    return node ? std::optional(node->boolean()) : std::nullopt;
-  };
-  config_.read([&] {
-    settings_.add_prefix_space = flag("add_prefix_space");
-    settings_.strip_accents = flag("strip_accents");
-    settings_.do_lower_case = flag("do_lower_case").value_or(true);
-    settings_.tokenize_chinese_chars = flag("tokenize_chinese_chars").value_or(true);
-    settings_.legacy = flag("legacy").value_or(false);
-    if (const auto node = config_.find("extra_ids")) {
-      const std::int64_t count = node->integer();
-      constexpr std::int64_t kMost = 100'000;
-      if (count < 0 || count > kMost) node->fail(str("got ", count, ", wanted 0 to ", kMost));
-      settings_.extra_ids = static_cast<int>(count);
-    }
-    // With a tokenizer.json its post-processor says what is put around a text.
-    add_bos_ = flag("add_bos_token");
-    add_eos_ = flag("add_eos_token");
-    if (json_.present()) add_bos_ = add_eos_ = std::nullopt;
-    read_named(config_);
-  });
-}
-
-void FolderLoader::read_added() {
-  const auto keep = [this](std::int32_t id, AddedToken token) { by_id_[id] = std::move(token); };
-  if (config_.has("added_tokens_decoder")) {
-    config_.read([&] {
-      const auto node = config_.find("added_tokens_decoder");
-      if (!node) return;
-      for (const auto field : node->object()) {
-        const Node item(field.value, str("added_tokens_decoder.", field.key));
-        keep(parse_id_key(item, field.key), parse_added_token(item));
-      }
-    });
-  } else {
-    map_.read([&] {
-      read_named(map_);
-      for (auto& token : named_) {
-        if (token) token->special = true;
-      }
-    });
-    added_.read([&] {
-      std::unordered_set<std::string> special;
-      for (const auto& named : named_) {
-        if (named) special.insert(named->content);
-      }
-      for (const AddedToken& token : extra_) special.insert(token.content);
-      for (const auto field : added_.root().object()) {
-        const std::string_view content = field.key;
-        AddedToken token;
-        token.content = std::string(content);
-        token.special = special.contains(token.content);
-        token.normalized = !token.special;
-        keep(Node(field.value, token.content).id(), std::move(token));
-      }
-    });
-    json_.read([&] {
-      const auto list = json_.find("added_tokens");
-      if (!list) return;
-      for (const Node& item : list->items()) keep(item.get("id").id(), parse_added_token(item));
-    });
-  }
-  // What is said of a token there holds for the named one of that text.
-  for (auto& named : named_) {
-    if (!named) continue;
-    for (const auto& [id, token] : by_id_) {
-      if (token.content == named->content) named = token;
-    }
-  }
-}
-
-void FolderLoader::parse_into_impl(const fs::path& path, const std::string& json,
-                                   const std::string& pipeline) {
+void FolderBuilder::parse_into_impl(const fs::path& path, const std::string& json,
+                                    const std::string& pipeline) {
   with_context(path, [&] {
     simdjson::dom::parser parser;
     const Node root(parse_json(parser, json), "");
@@ -325,32 +95,32 @@ std::string with_charsmap(std::string pipeline, const std::string& base64) {
                               quote_json(base64), "}"));
 }
 
-void FolderLoader::build_from_json() {
+void FolderBuilder::build_from_json() {
   std::string pipeline;
-  json_.read([&] {
+  said_.json.read([&] {
     if (class_ == nullptr) return;
-    const std::string type = model_type(json_.root().get("model"));
+    const std::string type = model_type(said_.json.root().get("model"));
     if (type != class_->model) {
-      log_warning(json_.path().string(), ": a ", type, " model, but ", class_->name, " has ",
+      log_warning(said_.json.path().string(), ": a ", type, " model, but ", class_->name, " has ",
                   class_->model, "; taken as it is");
       class_ = nullptr;
       return;
     }
-    if (!fits(*class_, json_.text())) {
+    if (!fits(*class_, said_.json.text())) {
       class_ = nullptr;
       return;
     }
-    pipeline = class_->pipeline(settings_);
+    pipeline = class_->pipeline(said_.settings);
     if (type == "Unigram") {
-      if (const auto map = find_charsmap(json_.root())) {
+      if (const auto map = find_charsmap(said_.json.root())) {
         pipeline = with_charsmap(std::move(pipeline), *map);
       }
     }
   });
-  parse_into_impl(json_.path(), json_.text(), pipeline);
+  parse_into_impl(said_.json.path(), said_.json.text(), pipeline);
 }
 
-void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_view bytes) {
+void FolderBuilder::build_from_sentencepiece(const fs::path& path, std::string_view bytes) {
   const SentencePieceModel model = with_context(path, [&] { return parse_sentencepiece(bytes); });
   if (class_ == nullptr || class_->vocab_file == nullptr ||
       !std::string_view(class_->vocab_file).ends_with(".model")) {
@@ -360,11 +130,11 @@ void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_vi
   }
   if (class_ == nullptr) {
     const auto fill = [this](SpecialName name, std::int32_t id, const std::string& piece) {
-      if (named_[name] || id < 0) return;
-      named_[name].emplace();
-      named_[name]->content = piece;
-      named_[name]->normalized = false;
-      named_[name]->special = true;
+      if (said_.named[name] || id < 0) return;
+      said_.named[name].emplace();
+      said_.named[name]->content = piece;
+      said_.named[name]->normalized = false;
+      said_.named[name]->special = true;
     };
     fill(kBos, model.bos_id, model.bos_piece);
     fill(kEos, model.eos_id, model.eos_piece);
@@ -384,10 +154,10 @@ void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_vi
     SentencePieceModel whole = model;
     const bool unigram = std::string_view(class_->model) == "Unigram";
     if (unigram) {
-      for (int i = settings_.extra_ids - 1; i >= 0; --i) {
+      for (int i = said_.settings.extra_ids - 1; i >= 0; --i) {
         whole.pieces.push_back({str("<extra_id_", i, ">"), 0, SentencePieceModel::Type::kNormal});
       }
-      for (int i = 0; i < settings_.extra_ids; ++i) {
+      for (int i = 0; i < said_.settings.extra_ids; ++i) {
         AddedToken token;
         token.content = str("<extra_id_", i, ">");
         token.normalized = false;
@@ -395,7 +165,7 @@ void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_vi
         extra.push_back(std::move(token));
       }
     }
-    std::string pipeline = class_->pipeline(settings_);
+    std::string pipeline = class_->pipeline(said_.settings);
     if (unigram && !model.charsmap.empty()) {
       pipeline = with_charsmap(std::move(pipeline), encode_base64(model.charsmap));
     }
@@ -403,37 +173,38 @@ void FolderLoader::build_from_sentencepiece(const fs::path& path, std::string_vi
         path, str("{\"model\":{", unigram ? unigram_members(whole) : bpe_members(whole), "}}"),
         pipeline);
   }
-  if (!extra_given_) extra_ = std::move(extra);
+  if (!said_.extra_given) said_.extra = std::move(extra);
 }
 
-void FolderLoader::build_from_tiktoken(const fs::path& path, std::string_view bytes) {
+void FolderBuilder::build_from_tiktoken(const fs::path& path, std::string_view bytes) {
   // The file makes the tokenizer, whatever the class.
   class_ = nullptr;
   ByteEncoding encoding;
   std::vector<ByteToken> tokens;
   const std::string json = with_context(path, [&] {
     tokens = parse_tiktoken(bytes);
-    encoding = tiktoken_encoding(path, said_class_, tokens);
+    encoding = tiktoken_encoding(path, said_.said_class, tokens);
     return byte_ranks_json(tokens, encoding);
   });
   parse_into_impl(path, json, "");
   // Added tokens have ids behind the file's; those between that nobody names are kept free.
   const auto end = static_cast<std::int64_t>(tokens.size() + encoding.special.size());
   std::vector<std::string> names;
-  if (!by_id_.empty() && by_id_.rbegin()->first >= end) {
+  if (!said_.by_id.empty() && said_.by_id.rbegin()->first >= end) {
     constexpr std::int64_t kMostFree = 100'000;
-    const std::int64_t last = by_id_.rbegin()->first;
-    if (last - end >= kMostFree + static_cast<std::int64_t>(by_id_.size())) {
-      throw_data(folder_.string(), ": added token '", by_id_.rbegin()->second.content, "' has id ",
-                 last, ", but the tokens of ", path.filename().string(), " end at ", end);
+    const std::int64_t last = said_.by_id.rbegin()->first;
+    if (last - end >= kMostFree + static_cast<std::int64_t>(said_.by_id.size())) {
+      throw_data(said_.folder.string(), ": added token '", said_.by_id.rbegin()->second.content,
+                 "' has id ", last, ", but the tokens of ", path.filename().string(), " end at ",
+                 end);
     }
     for (std::int64_t id = end; id <= last; ++id) {
-      const auto named = by_id_.find(static_cast<std::int32_t>(id));
-      names.push_back(named == by_id_.end() ? str("<|reserved_token_", id, "|>")
-                                            : named->second.content);
+      const auto named = said_.by_id.find(static_cast<std::int32_t>(id));
+      names.push_back(named == said_.by_id.end() ? str("<|reserved_token_", id, "|>")
+                                                 : named->second.content);
     }
   }
-  for (const AddedToken& token : extra_) names.push_back(token.content);
+  for (const AddedToken& token : said_.extra) names.push_back(token.content);
   for (const std::string& name : names) {
     AddedToken token;
     token.content = name;
@@ -443,27 +214,27 @@ void FolderLoader::build_from_tiktoken(const fs::path& path, std::string_view by
   }
 }
 
-void FolderLoader::build_from_vocabulary() {
+void FolderBuilder::build_from_vocabulary() {
   std::error_code error;
   const auto here = [&](const fs::path& path) { return fs::exists(path, error); };
   std::vector<std::string> wanted{"tokenizer.json"};
   if (class_ != nullptr && class_->merges_file != nullptr) {
-    const fs::path vocab = folder_ / class_->vocab_file;
-    const fs::path merges = folder_ / class_->merges_file;
+    const fs::path vocab = said_.folder / class_->vocab_file;
+    const fs::path merges = said_.folder / class_->merges_file;
     if (here(vocab) && here(merges)) {
       // Errors of the vocabulary's syntax are told with its own name.
       const JsonFile file(vocab);
       const std::string json = str(R"({"model":{"type":"BPE","vocab":)", file.text(),
                                    R"(,"merges":)", merges_json(read_text(merges)), "}}");
-      parse_into_impl(vocab, json, class_->pipeline(settings_));
+      parse_into_impl(vocab, json, class_->pipeline(said_.settings));
       return;
     }
     wanted.push_back(str(class_->vocab_file, " with ", class_->merges_file));
   }
   if (class_ != nullptr && std::string_view(class_->model) == "WordPiece") {
-    const fs::path vocab = folder_ / class_->vocab_file;
+    const fs::path vocab = said_.folder / class_->vocab_file;
     if (here(vocab)) {
-      parse_into_impl(vocab, word_piece_json(read_text(vocab)), class_->pipeline(settings_));
+      parse_into_impl(vocab, word_piece_json(read_text(vocab)), class_->pipeline(said_.settings));
       return;
     }
     wanted.emplace_back(class_->vocab_file);
@@ -473,7 +244,7 @@ void FolderLoader::build_from_vocabulary() {
   models.insert(models.end(), {"tekken.json", "tokenizer.model", "tiktoken.model", "spiece.model",
                                "sentencepiece.bpe.model"});
   for (const std::string& name : models) {
-    const fs::path path = folder_ / name;
+    const fs::path path = said_.folder / name;
     if (!here(path)) continue;
     if (name == "tekken.json") {
       const JsonFile file(path);
@@ -491,7 +262,7 @@ void FolderLoader::build_from_vocabulary() {
     }
     return;
   }
-  if (const fs::path path = find_tokenizer_file(folder_); path.extension() == ".tiktoken") {
+  if (const fs::path path = find_tokenizer_file(said_.folder); path.extension() == ".tiktoken") {
     build_from_tiktoken(
         path, with_context(path, [&] { return read_file(path, kMaxTokenizerFileBytes); }));
     return;
@@ -503,30 +274,30 @@ void FolderLoader::build_from_vocabulary() {
              std::string_view(class_->vocab_file).ends_with(".model")) {
     wanted.emplace_back(class_->vocab_file);
   }
-  throw_io(folder_.string(), ": no tokenizer here",
+  throw_io(said_.folder.string(), ": no tokenizer here",
            class_ == nullptr ? "" : str(" for ", class_->name), "; wanted one of ", join(wanted));
 }
 
-void FolderLoader::build() {
-  settings_.unk_token = named_[kUnk] ? named_[kUnk]->content : "";
-  if (json_.present()) {
+void FolderBuilder::build_model() {
+  said_.settings.unk_token = said_.named[kUnk] ? said_.named[kUnk]->content : "";
+  if (said_.json.present()) {
     build_from_json();
   } else {
     build_from_vocabulary();
   }
 }
 
-void FolderLoader::finish_tokens() {
+void FolderBuilder::finish_tokens() {
   const auto add = [this](const AddedToken& token) {
     impl_->added.add(token, *impl_->model, impl_->normalizer.get());
   };
   const auto is_named = [this](const std::string& content) {
-    return std::any_of(std::begin(named_), std::end(named_),
+    return std::any_of(std::begin(said_.named), std::end(said_.named),
                        [&](const auto& named) { return named && named->content == content; });
   };
   std::vector<AddedToken> wanted;
   std::unordered_set<std::string> known;
-  for (const auto& [id, token] : by_id_) {
+  for (const auto& [id, token] : said_.by_id) {
     wanted.push_back(token);
     known.insert(token.content);
   }
@@ -534,11 +305,11 @@ void FolderLoader::finish_tokens() {
     if (impl_->added.find(token.content) != nullptr) return;
     if (known.insert(token.content).second) wanted.push_back(token);
   };
-  for (const auto& named : named_) {
+  for (const auto& named : said_.named) {
     if (named) add_missing(*named);
   }
-  for (const AddedToken& token : specific_) add_missing(token);
-  for (const AddedToken& token : extra_) add_missing(token);
+  for (const AddedToken& token : said_.specific) add_missing(token);
+  for (const AddedToken& token : said_.extra) add_missing(token);
   for (AddedToken& token : wanted) {
     if (!token.special && is_named(token.content)) token.special = true;
     add(token);
@@ -551,14 +322,14 @@ void FolderLoader::finish_tokens() {
       token.special = true;
       add(token);
     };
-    for (const auto& named : named_) {
+    for (const auto& named : said_.named) {
       if (named) add_plain(*named);
     }
-    for (const AddedToken& token : extra_) add_plain(token);
+    for (const AddedToken& token : said_.extra) add_plain(token);
   }
 }
 
-void FolderLoader::finish_template() {
+void FolderBuilder::finish_template() {
   PostProcessor& post = impl_->post;
   const auto put = [](std::vector<std::int32_t>& to, std::optional<std::int32_t> id) {
     to.clear();
@@ -568,11 +339,11 @@ void FolderLoader::finish_template() {
   const ClassTemplate rule = class_ == nullptr ? ClassTemplate::kKept : class_->post;
   switch (rule) {
     case ClassTemplate::kKept:
-      if (!add_bos_ && !add_eos_ && impl_->has_post_processor) return;
+      if (!said_.add_bos && !said_.add_eos && impl_->has_post_processor) return;
       [[fallthrough]];
     case ClassTemplate::kFlags:
-      put(post.prefix, add_bos_.value_or(false) ? id_of(kBos) : none);
-      put(post.suffix, add_eos_.value_or(false) ? id_of(kEos) : none);
+      put(post.prefix, said_.add_bos.value_or(false) ? id_of(kBos) : none);
+      put(post.suffix, said_.add_eos.value_or(false) ? id_of(kEos) : none);
       return;
     case ClassTemplate::kClsSep:
       put(post.prefix, id_of(kCls));
@@ -585,18 +356,15 @@ void FolderLoader::finish_template() {
   }
 }
 
-std::unique_ptr<Tokenizer::Impl> FolderLoader::load() {
-  choose_class();
-  read_settings();
-  read_added();
-  build();
+std::unique_ptr<Tokenizer::Impl> FolderBuilder::build() {
+  build_model();
   finish_tokens();
   finish_template();
-  config_.read([&] {
-    if (const auto node = config_.find("split_special_tokens")) {
+  said_.config.read([&] {
+    if (const auto node = said_.config.find("split_special_tokens")) {
       impl_->added.split_special(node->boolean());
     }
-    if (const auto node = config_.find("clean_up_tokenization_spaces")) {
+    if (const auto node = said_.config.find("clean_up_tokenization_spaces")) {
       impl_->clean_up = node->boolean() && impl_->model_type != "BPE";
     }
   });
@@ -619,7 +387,7 @@ simdjson::dom::element parse_json(simdjson::dom::parser& parser, std::string_vie
 }
 
 std::unique_ptr<Tokenizer::Impl> load_folder(const fs::path& folder) {
-  return FolderLoader(folder).load();
+  return FolderBuilder(folder).build();
 }
 
 }  // namespace drrik::text
