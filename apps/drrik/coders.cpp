@@ -39,7 +39,7 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 // One way of setting the options that a sweep varies.
 struct Variation {
   Config config;
-  std::string name;  // "k16_seed2"; empty without a sweep
+  std::string name;  // "_k16_seed2"; empty without a sweep
 };
 
 // "training.learning_rate" -> "learning_rate", and the names people use.
@@ -48,7 +48,6 @@ std::string short_name(const std::string& key) {
   if (last == "random_seed") return "seed";
   if (last == "learning_rate") return "lr";
   if (last == "hidden_dim") return "h";
-  if (last == "architecture" || last == "arch") return "";
   return last;
 }
 
@@ -114,8 +113,10 @@ std::vector<Variation> variations(const Config& config, const std::vector<std::s
       for (const std::string& value : split(text.substr(equals + 1), ',')) {
         Variation made = before;
         set(made.config, key, value, "--sweep " + text + ": ");
-        if (!made.name.empty()) made.name += "_";
-        made.name += name_part(text.substr(0, equals), value);
+        // The architecture stands in front of every name anyway.
+        if (path != "autoencoder.architecture") {
+          made.name += "_" + name_part(text.substr(0, equals), value);
+        }
         next.push_back(std::move(made));
       }
     }
@@ -326,12 +327,7 @@ std::vector<CoderJob> jobs_of(const Globals& globals, const CoderCommand& comman
       if (!command.crosscoder && source.inputs > 1) {
         job.name += "_" + site_name(source.sites[i], i);
       }
-      if (!variation.name.empty()) {
-        const std::string& part = variation.name;
-        // The architecture is in front already where it varies.
-        const std::string& front = job.config.architecture;
-        job.name += part.starts_with(front) ? part.substr(front.size()) : "_" + part;
-      }
+      job.name += variation.name;
       job.resolve(source.sites);
       jobs.push_back(std::move(job));
     }

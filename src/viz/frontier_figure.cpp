@@ -3,6 +3,7 @@
 #include <cmath>
 #include <map>
 
+#include "drrik/base/error.h"
 #include "drrik/base/file.h"
 #include "drrik/viz/frontier.h"
 #include "viz/figures.h"
@@ -42,7 +43,7 @@ Axis axis_over(const Series& series, bool of_x) {
     if (axis.ticks.size() < 2) {  // less than two powers of ten: the values themselves
       axis.ticks.clear();
       for (double at = detail::round_below(axis.low) * 2; at < axis.high; at *= 2) {
-        if (at > axis.low) axis.ticks.push_back({at, detail::short_number(at)});
+        if (at > axis.low) axis.ticks.push_back({at, str(at)});
       }
     }
     return axis;

@@ -4,10 +4,12 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <limits>
 
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
 #include "drrik/config/config.h"
+#include "drrik/viz/frontier.h"
 #include "drrik/viz/visualizer.h"
 #include "viz/canvas.h"
 #include "viz/figures.h"
@@ -101,6 +103,25 @@ TEST(Figures, AllAreDrawnAtTheirSize) {
 }
 
 // The size on paper: without it a document takes a PNG for one of 72 or 96 dots an inch.
+TEST(Figures, TheFrontierIsDrawnWithOrWithoutCrossEntropy) {
+  NEEDS_GNUPLOT();
+  const ScratchFolder folder;
+  VisualizerOptions options;
+  options.output_dir = folder.path();
+  std::vector<FrontierPoint> points;
+  for (int i = 0; i < 9; ++i) {
+    points.push_back({i < 5 ? "topk \"<&> 512" : "gated", 4.0 * (i + 1), 0.5 / (i + 1),
+                      std::numeric_limits<double>::quiet_NaN()});
+  }
+  EXPECT_EQ(png_size(plot_frontier(points, options).bytes()).width, 6 * 150);
+  points[3].ce_recovered = 0.8;  // a single point has a second panel too
+  EXPECT_EQ(png_size(plot_frontier(points, options).bytes()).width, 10 * 150);
+  options.format = FigureFormat::kSvg;
+  EXPECT_EQ(xml_error(plot_frontier(points, options).bytes()), "");
+  for (FrontierPoint& point : points) point.fvu = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_EQ(xml_error(plot_frontier(points, options).bytes()), "");
+}
+
 TEST(Figures, PngsSayTheirDotsAnInch) {
   NEEDS_GNUPLOT();
   using std::string_literals::operator""s;
