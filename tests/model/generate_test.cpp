@@ -118,6 +118,43 @@ TEST(Generate, LongRopeRunsOverAllRowsOnceMore) {
   EXPECT_EQ(rows, (std::vector<std::int64_t>{5, 1, 1, 1, 9, 1}));
 }
 
+TEST(Generation, SaysWhereItsRowsStand) {
+  for (const char* name : {"llama-plain", "phi3-longrope"}) {
+    const Model model = Model::load(data_folder(name));
+    const std::vector<std::int32_t> prompt = {3, 1, 4, 1, 5};
+    std::vector<std::pair<std::int64_t, std::int64_t>> rows;
+    Generation one(model, prompt, greedy(6), {{HookPoint::kMlpOut, 0}},
+                   [&](const Hook&, std::int64_t first, MatView<float> x) {
+                     rows.emplace_back(first, x.rows());
+                   });
+    EXPECT_TRUE(rows.empty());
+    Generation other(model, std::span(prompt).first(2), greedy(6));
+    while (one.next()) other.next();
+    EXPECT_EQ(one.result().ids, generate(model, prompt, greedy(6)).ids);
+    EXPECT_EQ(other.result().ids, generate(model, std::span(prompt).first(2), greedy(6)).ids);
+    const bool stretched = std::string(name) == "phi3-longrope";
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const std::int64_t end = 5 + static_cast<std::int64_t>(i);
+      const bool whole = i == 0 || (stretched && end == 9);
+      EXPECT_EQ(rows[i],
+                whole ? std::pair(std::int64_t{0}, end) : std::pair(end - 1, std::int64_t{1}));
+    }
+    EXPECT_EQ(rows.size(), 6U);
+    EXPECT_FALSE(one.next());
+  }
+}
+
+TEST(Generation, StopsWhenToldTo) {
+  const Model model = Model::load(data_folder("llama-plain"));
+  const std::vector<std::int32_t> prompt = {3, 1, 4};
+  Generation one(model, prompt, greedy(6));
+  one.next();
+  one.stop();
+  EXPECT_FALSE(one.next());
+  EXPECT_EQ(one.result().ids.size(), 1U);
+  EXPECT_EQ(one.result().finish, FinishReason::kCallback);
+}
+
 TEST(Generate, RefusesModelsThatSeeAhead) {
   const Model model = Model::load(data_folder("gemma3-bidirectional"));
   const std::vector<std::int32_t> prompt = {3, 1, 4};

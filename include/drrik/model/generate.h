@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -60,12 +62,43 @@ struct Generated {
 /// Called with every new id (not with the one that ends generation); false ends it there.
 using TokenFunction = std::function<bool(std::int32_t id)>;
 
-/// Continues `prompt`. `hooks` and `on_hook` run in every forward pass, over the prompt's rows
-/// first and one row a token then (steering edits them there); where a LongRoPE model grows past
-/// its original positions it runs over all rows once more, as its frequencies change for all of
-/// them. The same model, prompt, options and thread count give the same ids. Looks at the interrupt
-/// flag between tokens. Throws Error(usage) for an empty prompt, bad options or hooks; Error(data)
-/// for an id outside the vocabulary or a prompt longer than the model's positions.
+/// As HookFunction, for rows of a sequence: row r is its position `first` + r.
+using SequenceHook =
+    std::function<void(const Hook& hook, std::int64_t first, MatView<float> activations)>;
+
+/// The continuation of a prompt, made token by token as its caller asks for them: for those who
+/// have several under way, or may drop one. Every forward pass calls `on_hook` at `hooks`, over the
+/// prompt's rows first and one row a token then (steering edits them there); where a LongRoPE model
+/// grows past its original positions it runs over all rows once more, as its frequencies change for
+/// all of them.
+class Generation {
+ public:
+  /// Computes nothing yet. `model` must outlive it. Throws Error(usage) for an empty prompt, bad
+  /// options or hooks, or a model that does not generate; Error(data) for a prompt longer than the
+  /// model's positions.
+  Generation(const Model& model, std::span<const std::int32_t> prompt,
+             const SamplingOptions& options, std::vector<Hook> hooks = {},
+             SequenceHook on_hook = {});
+  ~Generation();
+  Generation(Generation&&) noexcept;
+  Generation& operator=(Generation&&) noexcept;
+
+  /// The next id; nothing at the end, and from then on. The first call runs the prompt. Looks at
+  /// the interrupt flag. Throws Error(data) for an id outside the vocabulary, Error(numeric) when
+  /// a logit is NaN, Error(interrupted), and what a hook throws; it is over then.
+  std::optional<std::int32_t> next();
+  /// Ends it, with FinishReason::kCallback.
+  void stop();
+  /// What there is so far; `finish` means something at the end only.
+  const Generated& result() const;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// The whole of a Generation. The same model, prompt, options and thread count give the same ids.
+/// Throws as Generation does.
 Generated generate(const Model& model, std::span<const std::int32_t> prompt,
                    const SamplingOptions& options, const TokenFunction& on_token = {},
                    const std::vector<Hook>& hooks = {}, const HookFunction& on_hook = {});
