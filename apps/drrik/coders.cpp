@@ -476,6 +476,11 @@ TrainedCoders train_coder_folders(const Globals& globals, const CoderCommand& co
     record.hook_name = site.hook_name;
     record.foreign_hook_name = site.foreign_name;
     record.layer = site.layer;
+    if (!job.targets.empty()) {
+      const RowSite& target = source.sites[at(job.targets.front())];
+      record.foreign_hook_name_out =
+          target.foreign_name.empty() ? target.hook_name : target.foreign_name;
+    }
     record.densities = out.density;
     record.metrics = coder.held_out;
     for (const auto& [name, value] : out.last.metrics()) record.metrics[name] = value;

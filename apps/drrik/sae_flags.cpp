@@ -68,18 +68,26 @@ void SteerFlags::add(CLI::App& app, Globals& globals) {
   app.add_option("--hook", hook, hook_help() + " (default: what it records)");
 }
 
-SaeSteering SteerFlags::open(const Globals& globals) const {
+SaeSteering SteerFlags::open(const Globals& globals, SaeRecord* record) const {
   LoadedSae loaded =
       load_sae_with_record(globals.folder_or(sae, "--sae", "autoencoder.output_dir"));
-  if (writes && !loaded.record.foreign_hook_name_out.empty()) {
-    loaded.record.hook_name = loaded.record.foreign_hook_name_out;
-    loaded.record.foreign_hook_name = loaded.record.foreign_hook_name_out;
-  }
   const std::string folder = resolve_model(globals.config);
-  const Hook hook_point = hook_of(layer, hook, loaded.record, read_model_config(folder));
+  const ModelConfig config = read_model_config(folder);
+  std::optional<Hook> reads;
+  SaeRecord at = loaded.record;
+  if (writes && !at.foreign_hook_name_out.empty()) {
+    // A transcoder: features come from the recorded hook, whatever the flags say of the other.
+    reads = hook_of({}, "", at, config);
+    at.hook_name = at.foreign_hook_name_out;
+    at.foreign_hook_name = at.foreign_hook_name_out;
+    const NamedHook named = parse_hook(at.foreign_hook_name_out, config);
+    at.layer = named.layer.value_or(at.layer);
+  }
+  const Hook hook_point = hook_of(layer, hook, at, config);
   auto tokenizer = std::make_shared<const Tokenizer>(open_tokenizer(globals.config));
   auto model = std::make_shared<const Model>(load_model(globals.config));
-  return {std::shared_ptr<const Sae>(std::move(loaded.sae)), model, tokenizer, hook_point};
+  if (record != nullptr) *record = std::move(loaded.record);
+  return {std::shared_ptr<const Sae>(std::move(loaded.sae)), model, tokenizer, hook_point, reads};
 }
 
 }  // namespace drrik::cli

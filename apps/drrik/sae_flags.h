@@ -28,7 +28,8 @@ struct SteerFlags {
   /// Whether the recorded hook is a transcoder's output (steer) or its input.
   bool writes = false;
   void add(CLI::App& app, Globals& globals);
-  SaeSteering open(const Globals& globals) const;
+  /// `record`: what the autoencoder's files say, where wanted.
+  SaeSteering open(const Globals& globals, SaeRecord* record = nullptr) const;
 };
 
 }  // namespace drrik::cli

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "drrik/base/error.h"
 #include "drrik/ops/convert.h"
@@ -42,16 +41,19 @@ SaeSteering::SaeSteering(std::shared_ptr<const Sae> sae, const SteeringOptions& 
     : sae_(std::move(sae)),
       model_(std::make_shared<const Model>(load_model(options))),
       tokenizer_(std::make_shared<const Tokenizer>(Tokenizer::from_folder(options.model_name))),
-      hook_{options.hook, options.layer} {
+      hook_{options.hook, options.layer},
+      reads_(hook_) {
   check();
 }
 
 SaeSteering::SaeSteering(std::shared_ptr<const Sae> sae, std::shared_ptr<const Model> model,
-                         std::shared_ptr<const Tokenizer> tokenizer, const Hook& hook)
+                         std::shared_ptr<const Tokenizer> tokenizer, const Hook& hook,
+                         const std::optional<Hook>& reads)
     : sae_(std::move(sae)),
       model_(std::move(model)),
       tokenizer_(std::move(tokenizer)),
-      hook_(hook) {
+      hook_(hook),
+      reads_(reads.value_or(hook)) {
   check();
 }
 
@@ -61,83 +63,22 @@ void SaeSteering::check() const {
   }
   model_->check_hook(hook_);
   const std::int64_t width = model_->hook_width(hook_.point);
+  if (reads_ != hook_) {
+    model_->check_hook(reads_);
+    const std::int64_t read = model_->hook_width(reads_.point);
+    if (read != sae_->d_in() || width != sae_->d_out()) {
+      throw_usage("the transcoder maps ", sae_->d_in(), " values to ", sae_->d_out(), "; ",
+                  model_->module_path(reads_), " (", hook_name(reads_.point), ") has ", read, ", ",
+                  model_->module_path(hook_), " (", hook_name(hook_.point), ") ", width);
+    }
+    return;
+  }
   // A transcoder reads at one hook and writes at another: each use checks its own.
   if (width != sae_->d_in() && width != sae_->d_out()) {
     throw_usage("the autoencoder reads ", sae_->d_in(), " values, ", model_->module_path(hook_),
                 " (", hook_name(hook_.point), ") has ", width,
                 "; was it trained on another model or hook?");
   }
-}
-
-std::vector<float> SaeSteering::steering_vector(const SteeredGeneration& options) const {
-  std::vector<std::int64_t> features = options.feature_indices;
-  std::vector<double> strengths = options.strengths;
-  if (options.feature_idx) {
-    if (!features.empty()) throw_usage("give feature_idx or feature_indices, not both");
-    if (!strengths.empty()) throw_usage("strengths belong to feature_indices; wanted strength");
-    features = {*options.feature_idx};
-    strengths = {options.strength};
-  }
-  if (features.empty()) {
-    if (!strengths.empty()) throw_usage(strengths.size(), " strengths, but no feature");
-    return {};
-  }
-  if (strengths.empty()) strengths.assign(features.size(), 1.0);
-  if (strengths.size() != features.size()) {
-    throw_usage(features.size(), " features, but ", strengths.size(), " strengths");
-  }
-  const std::int64_t width = model_->hook_width(hook_.point);
-  if (width != sae_->d_out()) {
-    throw_usage("the autoencoder's directions are ", sae_->d_out(), " wide, ",
-                model_->module_path(hook_), " gives ", width,
-                "; a transcoder steers where it writes");
-  }
-  std::vector<double> sum(static_cast<std::size_t>(sae_->d_out()), 0.0);
-  for (std::size_t i = 0; i < features.size(); ++i) {
-    if (!std::isfinite(strengths[i])) throw_usage("strength ", strengths[i], " is no number");
-    const std::vector<float> column = get_steering_direction(features[i], false);
-    for (std::size_t c = 0; c < sum.size(); ++c) {
-      sum[c] += strengths[i] * static_cast<double>(column[c]);
-    }
-  }
-  return {sum.begin(), sum.end()};
-}
-
-SteeredText SaeSteering::generate(const std::string& text, const SteeredGeneration& options) const {
-  const std::vector<float> vector = steering_vector(options);
-  SamplingOptions sampling;
-  sampling.temperature = options.temperature;
-  sampling.top_p = options.top_p;
-  sampling.top_k = options.top_k;
-  sampling.repetition_penalty = options.repetition_penalty;
-  sampling.seed = options.seed;
-  sampling.max_new_tokens = options.max_new_tokens;
-  // A config.json may name no eos while the tokenizer knows one.
-  const auto eos = tokenizer_->eos_id();
-  if (eos && model_->config().eos_ids.empty()) sampling.stop_ids.push_back(*eos);
-
-  SteeredText out;
-  out.prompt_ids = tokenizer_->encode(text);
-  if (out.prompt_ids.empty()) throw_usage("the prompt has no tokens; give some text");
-  StreamDecoder stream(*tokenizer_);
-  stream.prime(out.prompt_ids);
-  const auto show = [&](const std::string& piece) {
-    out.continuation += piece;
-    if (options.on_text && !piece.empty()) options.on_text(piece);
-  };
-  const bool steered =
-      std::any_of(vector.begin(), vector.end(), [](float value) { return value != 0.0F; });
-  out.generated = drrik::generate(
-      *model_, out.prompt_ids, sampling,
-      [&](std::int32_t id) {
-        show(stream.push(id));
-        return true;
-      },
-      steered ? std::vector<Hook>{hook_} : std::vector<Hook>{},
-      [&](const Hook&, MatView<float> activations) { add_row(vector, activations); });
-  show(stream.finish());
-  out.text = text + out.continuation;
-  return out;
 }
 
 SteeringResults SaeSteering::compare_steering(const std::string& text, std::int64_t feature,
@@ -176,7 +117,7 @@ std::vector<SteeringFeature> SaeSteering::find_steering_features(
     }
     std::int64_t kept = 0;
     ForwardOptions forward;
-    forward.hooks = {hook_};
+    forward.hooks = {reads_};
     forward.on_hook = [&](const Hook&, MatView<float> activations) {
       for (std::int64_t r = 0; r < activations.rows(); ++r) {
         const std::int32_t id = batch.ids[static_cast<std::size_t>(r)];

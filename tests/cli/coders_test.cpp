@@ -183,6 +183,15 @@ TEST_F(Coders, TranscodersAndCrosscodersFromStores) {
       "--output", path("transcoders")};
   transcoder.insert(transcoder.end(), common.begin(), common.end());
   EXPECT_EQ(parse_json(run_ok(transcoder).out, "train").at("coders").size(), 2U);
+  // It is read where it reads and steers where it writes, without being told.
+  const Result steered =
+      run_ok({"steer", "--sae", path("transcoders/topk_L1_mlp_in"), "--model", demo_model(),
+              "--prompt", "The sea", "--feature", "3", "--strength", "4", "--mode", "clamp",
+              "--max-new-tokens", "4", "--save-recipe", path("recipe.json")});
+  EXPECT_EQ(steered.err.find("is used at"), std::string::npos) << steered.err;
+  const Json recipe = parse_json(read_file(folder_ / "recipe.json"), "recipe");
+  EXPECT_EQ(recipe.at("hook"), "mlp_out");
+  EXPECT_EQ(recipe.at("layer"), 1);
   std::vector<std::string> crosscoder = {"train", "--arch",       "batchtopk", "-k",
                                          "8",     "--crosscoder", "--output",  path("crosscoder")};
   crosscoder.insert(crosscoder.end(), common.begin(), common.end());

@@ -141,6 +141,24 @@ TEST_F(Pipeline, FromTextToSteeredText) {
   auto steer = std::vector<std::string>{"steer", "--feature", feature, "--strength", "4"};
   steer.insert(steer.end(), common.begin(), common.end());
   EXPECT_EQ(run_ok(steer).out.rfind("The sea", 0), 0U);
+  // A recipe says all that the flags said, also of hook, layer and sampling.
+  const std::string by_flags = run_ok(steer).out;
+  steer.insert(steer.end(), {"--save-recipe", path("recipe.json")});
+  EXPECT_EQ(run_ok(steer).out, by_flags);
+  const std::vector<std::string> recipe = {
+      "steer",    "--sae",  path("sae"), "--model", demo_model(), "--recipe", path("recipe.json"),
+      "--prompt", "The sea"};
+  EXPECT_EQ(run_ok(recipe).out, by_flags);
+  auto longer = recipe;
+  longer.insert(longer.end(), {"--max-new-tokens", "12"});
+  EXPECT_EQ(run_ok(longer).out.rfind(by_flags.substr(0, by_flags.size() - 1), 0), 0U);
+  std::vector<std::string> clamped = {"steer",  "--feature",     feature,
+                                      "--mode", "clamp",         "--strength",
+                                      "60",     "--save-recipe", path("recipe.json")};
+  clamped.insert(clamped.end(), common.begin(), common.end());
+  EXPECT_NE(run_ok(clamped).out, by_flags);
+  EXPECT_EQ(parse_json(read_file(folder_ / "recipe.json"), "r").at("edits").at(0).at("mode"),
+            "clamp");
   auto compare = std::vector<std::string>{"steer", "--feature", feature,    "--compare",
                                           "0,1,5", "--output",  path("st"), "--json"};
   compare.insert(compare.end(), common.begin(), common.end());

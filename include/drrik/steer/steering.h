@@ -14,6 +14,7 @@
 #include "drrik/model/generate.h"
 #include "drrik/model/model.h"
 #include "drrik/sae/sae.h"
+#include "drrik/steer/recipe.h"
 #include "drrik/tensor/dtype.h"
 #include "drrik/text/tokenizer.h"
 
@@ -35,6 +36,7 @@ struct SteeredGeneration {
   double strength = 1.0;                      ///< Multiplies the decoder column as it is stored.
   std::vector<std::int64_t> feature_indices;  ///< Several, instead of feature_idx.
   std::vector<double> strengths;              ///< One each; empty: all 1.
+  std::vector<SteeringEdit> edits;            ///< Instead of features: what a recipe asks for.
 
   std::int64_t max_new_tokens = 50;
   double temperature = 0.8;         ///< 0: greedy.
@@ -42,6 +44,8 @@ struct SteeredGeneration {
   std::int64_t top_k = 0;           ///< 0: off.
   double repetition_penalty = 1.0;  ///< 1: off.
   std::uint64_t seed = 42;
+  /// Strings that end the text before them.
+  std::vector<std::string> stop;
 
   /// Called with each piece of text as it is settled, the prompt not among them.
   std::function<void(std::string_view piece)> on_text;
@@ -52,7 +56,13 @@ struct SteeredText {
   std::string continuation;  ///< Special tokens stripped.
   std::vector<std::int32_t> prompt_ids;
   Generated generated;
+  /// Of SteeredGeneration::stop the string that ended it (generated.finish is then kCallback, and
+  /// its last ids may reach into that string); "": none.
+  std::string stopped_by;
 };
+
+/// `defaults` with a recipe's edits, and its sampling where it has some.
+SteeredGeneration with_recipe(const SteeringRecipe& recipe, SteeredGeneration defaults = {});
 
 /// Label and text in the order asked for: "baseline", "strength_1.0", …
 using SteeringResults = std::vector<std::pair<std::string, std::string>>;
@@ -76,27 +86,41 @@ struct FindFeaturesOptions {
 /// "baseline" for 0, else "strength_" and the number as Python prints a float.
 std::string strength_label(double strength);
 
+class SteeredStream;
+
 /// Adds Σ strengthᵢ · decoder_columnᵢ to the activations at a hook of a layer, at every position of
-/// every forward pass. Calls may run at the same time from several threads.
+/// every forward pass, or carries out a recipe's edits there. Calls may run at the same time from
+/// several threads.
 class SaeSteering {
  public:
   /// Loads the model. Throws Error(usage) when the layer does not exist or the hook's width is not
   /// sae.d_in(), Error(data), Error(io).
   SaeSteering(std::shared_ptr<const Sae> sae, const SteeringOptions& options);
-  /// Shares a model that is loaded already (whole, with its head). Throws Error(usage) as above.
+  /// Shares a model that is loaded already (whole, with its head). `reads`: where a transcoder
+  /// takes its input from, if that is not `hook`, where its directions belong. Throws Error(usage)
+  /// as above.
   SaeSteering(std::shared_ptr<const Sae> sae, std::shared_ptr<const Model> model,
-              std::shared_ptr<const Tokenizer> tokenizer, const Hook& hook);
+              std::shared_ptr<const Tokenizer> tokenizer, const Hook& hook,
+              const std::optional<Hook>& reads = std::nullopt);
 
   const Model& model() const { return *model_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const Sae& sae() const { return *sae_; }
   const Hook& hook() const { return hook_; }
+  /// Where the features are read; hook() but for a transcoder that said so.
+  const Hook& reads() const { return reads_; }
 
   /// Continues `text`, steered when features are named, plain otherwise. Stops at eos or at the
-  /// model's last position. The same arguments give the same text. Throws Error(usage) when
-  /// feature_idx and feature_indices are both given, lengths differ, an index is outside
-  /// [0, d_sae), or a sampling option is out of range; Error(data), Error(interrupted).
+  /// model's last position. The same arguments give the same text. Throws Error(usage) when more
+  /// than one of feature_idx, feature_indices and edits is given, lengths differ, an index is
+  /// outside [0, d_sae), check_edits() refuses the edits or a sampling option is out of range;
+  /// Error(data), Error(numeric), Error(interrupted).
   SteeredText generate(const std::string& text, const SteeredGeneration& options = {}) const;
+  /// The same piece by piece. Throws as generate() for the arguments; nothing is computed yet.
+  SteeredStream stream(const std::string& text, const SteeredGeneration& options = {}) const;
+
+  /// The edits that `options` ask for, in either form. Throws Error(usage) as generate().
+  std::vector<SteeringEdit> edits(const SteeredGeneration& options) const;
 
   /// Generates once for each strength of one feature, all from the same seed. The feature and
   /// strength fields of `options` are ignored. A strength given twice is generated once.
@@ -115,12 +139,33 @@ class SaeSteering {
 
  private:
   void check() const;
-  std::vector<float> steering_vector(const SteeredGeneration& options) const;
+  void check_writes() const;
 
   std::shared_ptr<const Sae> sae_;
   std::shared_ptr<const Model> model_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   Hook hook_;
+  Hook reads_;
+};
+
+/// A text in the making. Its SaeSteering's model, tokenizer and autoencoder must outlive it.
+class SteeredStream {
+ public:
+  ~SteeredStream();
+  SteeredStream(SteeredStream&&) noexcept;
+  SteeredStream& operator=(SteeredStream&&) noexcept;
+
+  /// One more token's text, "" where it settles none; nothing at the end. Calls on_text as
+  /// generate() does. Throws as generate(); it is over then.
+  std::optional<std::string> next();
+  /// What there is so far.
+  const SteeredText& text() const;
+
+ private:
+  friend class SaeSteering;
+  struct State;
+  explicit SteeredStream(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
 };
 
 /// Writes the prompt and every labelled text to steering_analysis[_label]_YYYYmmdd_HHMMSS.txt in
