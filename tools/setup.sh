@@ -8,6 +8,7 @@ drrik_packages=(
   ocl-icd-opencl-dev  # Debian's libdnnl-dev asks CMake for OpenCL but only recommends it
   libcurl4-openssl-dev libssl-dev
   libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
+  libeigen3-dev
   zlib1g-dev libzstd-dev liblz4-dev libbz2-dev liblzma-dev
   libopenmpi-dev openmpi-bin  # drrik-mpi
   # tests and benchmarks

@@ -107,6 +107,7 @@ Command cache_command();
 Command completion_command();
 Command config_command();
 Command convert_command();
+Command dashboard_command();
 Command data_command();
 Command decode_command();
 Command download_command();

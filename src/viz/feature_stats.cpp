@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "activations/nonfinite.h"
 #include "drrik/base/checked.h"
@@ -11,6 +10,7 @@
 #include "drrik/base/progress.h"
 #include "drrik/base/threads.h"
 #include "drrik/tensor/tensor.h"
+#include "viz/growing_bins.h"
 
 namespace drrik {
 namespace {
@@ -24,18 +24,8 @@ bool stronger(const FeatureExample& a, const FeatureExample& b) {
   return a.value != b.value ? a.value > b.value : a.row < b.row;
 }
 
-// Smallest e with value < bins * 2^e.
-int fitting_exponent(float value, std::int64_t bins) {
-  int e = std::ilogb(value) - std::ilogb(static_cast<double>(bins));
-  while (std::ldexp(static_cast<double>(bins), e) <= static_cast<double>(value)) ++e;
-  while (std::ldexp(static_cast<double>(bins), e - 1) > static_cast<double>(value)) --e;
-  return e;
-}
-
-void add_saturating(std::uint32_t& count, std::uint32_t more) {
-  if (__builtin_add_overflow(count, more, &count))
-    count = std::numeric_limits<std::uint32_t>::max();
-}
+using detail::add_saturating;
+using detail::fitting_exponent;
 
 }  // namespace
 
@@ -124,14 +114,7 @@ class FeatureStatsCollector {
       e = fitting_exponent(value, stats_.bins_);
     } else if (static_cast<double>(value) >= std::ldexp(static_cast<double>(bins), e)) {
       const int wanted = fitting_exponent(value, stats_.bins_);
-      for (; e < wanted; ++e) {
-        for (std::size_t i = 0; i < bins / 2; ++i) {
-          std::uint32_t joined = fine[2 * i];
-          add_saturating(joined, fine[2 * i + 1]);
-          fine[i] = joined;
-        }
-        std::fill(fine + bins / 2, fine + bins, 0U);
-      }
+      for (; e < wanted; ++e) detail::join_pairs(fine, stats_.bins_);
     }
     stats_.exponent_[f] = static_cast<std::int16_t>(e);
     add_saturating(fine[static_cast<std::size_t>(std::ldexp(static_cast<double>(value), -e))], 1);

@@ -65,6 +65,9 @@ class KvCache;
 /// side, attn_add and mlp_add only where modules' outputs have norms of their own, pos_embed only
 /// where positions are a table.
 bool has_hook(const ModelConfig& config, HookPoint point);
+/// Whether what stands at the point is added to the residual stream, or is the stream
+/// (Model::to_residual).
+bool writes_to_residual(HookPoint point);
 
 /// Immutable after load; forward() may be called from several threads with separate caches.
 ///
@@ -104,6 +107,25 @@ class Model {
   /// has with them; what the cache holds stays as it was, as in transformers. Throws Error(usage)
   /// when the model takes fewer positions, or is not causal.
   KvCache make_cache(std::int64_t max_positions) const;
+
+  // Directions instead of activations: what reaches the logits by linear maps alone, biases and the
+  // statistics of norms left out. Means stay in: LayerNorm's centring is a linear map.
+
+  /// What directions at a hook are where the residual stream takes them in: x [n, hook_width] ->
+  /// out [n, d_model]. attn_z and mlp_post pass their output projection, attn_out and mlp_out the
+  /// weights of a norm of their own, where there is one; points of the stream are copied. Throws
+  /// Error(usage) for a point that writes nothing to it (writes_to_residual()) or a layer that was
+  /// not loaded, Error(data) when widths differ.
+  void to_residual(const Hook& hook, MatView<const float> x, MatView<float> out) const;
+  /// The logits that directions of the residual stream add per unit of length: x [n, d_model] ->
+  /// out [n, V]. The final norm's weights are folded in and, with LayerNorm, the mean of the
+  /// direction is taken out (as TransformerLens folds them); its division by the stream's length
+  /// is left out, and so are soft caps. Throws Error(usage) for a model without a head, or with one
+  /// that is not linear (BERT's), Error(data) when widths differ.
+  void unembed(MatView<const float> x, MatView<float> out) const;
+  /// [d_mlp, d_model]: what each neuron of a layer's MLP writes to the residual stream per unit of
+  /// mlp_post.
+  Tensor neuron_outputs(std::int64_t layer) const;
 
   /// Whether its layers are prepared anew in each pass (Residency).
   bool streamed() const;
