@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "bench_load.h"
+#include "bench_store.h"
 #include "drrik/base/error.h"
 #include "drrik/base/interrupt.h"
 #include "drrik/base/rng.h"
@@ -191,6 +192,24 @@ void bench_load(const Flags& flags, Results& results) {
   }
 }
 
+void bench_store(const Flags& flags, Results& results) {
+  const Compute compute = flags.dtype.empty() ? Compute::kF32 : parse_compute(flags.dtype);
+  for (const std::int64_t batch : flags.batch) {
+    const StoreRates rates = measure_store({.d = flags.d,
+                                            .hidden = flags.hidden,
+                                            .batch = batch,
+                                            .architecture = flags.architecture,
+                                            .compute = compute,
+                                            .megabytes = flags.size,
+                                            .rounds = flags.rounds});
+    const std::string shape = str(flags.d, "/", flags.hidden, "/", batch);
+    results.push_back({str("train from a store of ", flags.size, " MB ", shape), rates.store,
+                       "rows/s", rates.memory, "from memory"});
+    results.push_back(
+        {str("memory it took on ", shape), static_cast<double>(rates.grown) / 1e6, "MB", 0, ""});
+  }
+}
+
 // From a dataset's rows to tokens: reading alone, tokenising alone, and one after the other.
 void bench_tokenize(const Flags& flags, Results& results) {
   if (flags.tokenizer.empty() || flags.dataset.empty()) {
@@ -248,8 +267,9 @@ void run(const Globals& globals, const Flags& flags) {
                                      {"extract", bench_extract},
                                      {"generate", bench_generate},
                                      {"train", bench_train},
-                                     // Writes a gigabyte.
+                                     // These two write a gigabyte.
                                      {"load", bench_load, false},
+                                     {"store", bench_store, false},
                                      {"tokenize", bench_tokenize, false}};
   std::vector<std::string> names;
   for (const Bench& bench : kTable) names.emplace_back(bench.name);
@@ -288,49 +308,50 @@ void run(const Globals& globals, const Flags& flags) {
 }  // namespace
 
 Command bench_command() {
-  return {"bench", "Measure products, extraction, generation and training on this machine",
-          "  drrik bench\n"
-          "  drrik bench extract --dtype bfloat16\n"
-          "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n"
-          "  drrik bench tokenize --tokenizer assets/demo/model --dataset assets/demo/text.jsonl\n",
-          [](CLI::App& app, Globals& globals) -> std::function<void()> {
-            auto flags = std::make_shared<Flags>();
-            app.add_option("what", flags->what,
-                           "gemm, extract, generate, train (default: these), load, tokenize");
-            app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
-            app.add_option("--seconds", flags->seconds, "Time for each measurement")
-                ->capture_default_str()
-                ->check(CLI::Range(0.01, 600.0));
-            app.add_option("--d", flags->d, "train: width of the activations")
-                ->capture_default_str()
-                ->check(CLI::Range(1, 1 << 20));
-            app.add_option("--hidden", flags->hidden, "train: number of latents")
-                ->capture_default_str()
-                ->check(CLI::Range(1, 1 << 24));
-            app.add_option("--batch", flags->batch, "train: rows in a batch")
-                ->capture_default_str()
-                ->delimiter(',')
-                ->check(CLI::Range(1, 1 << 20));
-            app.add_option("--arch", flags->architecture, "train: relu, topk, batchtopk, ...")
-                ->capture_default_str();
-            app.add_option("--l0", flags->l0, "train: active latents a row")
-                ->capture_default_str()
-                ->check(CLI::Range(1.0, 1e6));
-            app.add_option("--dead", flags->dead, "train: share of latents that are dead")
-                ->capture_default_str()
-                ->check(CLI::Range(0.0, 1.0));
-            app.add_option("--size", flags->size, "load: megabytes of the model that is written")
-                ->capture_default_str()
-                ->check(CLI::Range(1, 1 << 20));
-            app.add_option("--rounds", flags->rounds, "load: of which the fastest counts")
-                ->capture_default_str()
-                ->check(CLI::Range(1, 100));
-            app.add_option("--tokenizer", flags->tokenizer,
-                           "tokenize: a model folder or a tokenizer.json");
-            app.add_option("--dataset", flags->dataset, "tokenize: a file, folder or glob");
-            app.add_option("--text-column", flags->text_column, "tokenize: its column of texts");
-            return [&globals, flags] { run(globals, *flags); };
-          }};
+  return {
+      "bench", "Measure products, extraction, generation and training on this machine",
+      "  drrik bench\n"
+      "  drrik bench extract --dtype bfloat16\n"
+      "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n"
+      "  drrik bench tokenize --tokenizer assets/demo/model --dataset assets/demo/text.jsonl\n",
+      [](CLI::App& app, Globals& globals) -> std::function<void()> {
+        auto flags = std::make_shared<Flags>();
+        app.add_option("what", flags->what,
+                       "gemm, extract, generate, train (default: these), load, store, tokenize");
+        app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
+        app.add_option("--seconds", flags->seconds, "Time for each measurement")
+            ->capture_default_str()
+            ->check(CLI::Range(0.01, 600.0));
+        app.add_option("--d", flags->d, "train, store: width of the activations")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1 << 20));
+        app.add_option("--hidden", flags->hidden, "train, store: number of latents")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1 << 24));
+        app.add_option("--batch", flags->batch, "train, store: rows in a batch")
+            ->capture_default_str()
+            ->delimiter(',')
+            ->check(CLI::Range(1, 1 << 20));
+        app.add_option("--arch", flags->architecture, "train, store: relu, topk, batchtopk, ...")
+            ->capture_default_str();
+        app.add_option("--l0", flags->l0, "train: active latents a row")
+            ->capture_default_str()
+            ->check(CLI::Range(1.0, 1e6));
+        app.add_option("--dead", flags->dead, "train: share of latents that are dead")
+            ->capture_default_str()
+            ->check(CLI::Range(0.0, 1.0));
+        app.add_option("--size", flags->size, "load, store: megabytes that are written")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1 << 20));
+        app.add_option("--rounds", flags->rounds, "load, store: of which the fastest counts")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 100));
+        app.add_option("--tokenizer", flags->tokenizer,
+                       "tokenize: a model folder or a tokenizer.json");
+        app.add_option("--dataset", flags->dataset, "tokenize: a file, folder or glob");
+        app.add_option("--text-column", flags->text_column, "tokenize: its column of texts");
+        return [&globals, flags] { run(globals, *flags); };
+      }};
 }
 
 }  // namespace drrik::cli
