@@ -33,10 +33,10 @@ class Sums {
   explicit Sums(std::int64_t width)
       : sum_(static_cast<std::size_t>(width)), squares_(static_cast<std::size_t>(width)) {}
 
-  void add(MatView<const float> x, MatView<const float> before, MatView<const float> after,
+  void add(MatView<const float> target, MatView<const float> before, MatView<const float> after,
            SaeParity& out) {
-    const bool same_width = x.cols() == before.cols();
-    for (std::int64_t r = 0; r < x.rows(); ++r) {
+    const bool same_width = target.cols() == before.cols();
+    for (std::int64_t r = 0; r < target.rows(); ++r) {
       for (std::int64_t c = 0; c < before.cols(); ++c) {
         const auto p = static_cast<double>(before(r, c));
         const auto q = static_cast<double>(after(r, c));
@@ -44,7 +44,7 @@ class Sums {
         difference_ += (p - q) * (p - q);
         norm_ += p * p;
         if (!same_width) continue;
-        const auto y = static_cast<double>(x(r, c));
+        const auto y = static_cast<double>(target(r, c));
         error_before_ += (y - p) * (y - p);
         error_after_ += (y - q) * (y - q);
         sum_[static_cast<std::size_t>(c)] += y;
@@ -78,7 +78,8 @@ class Sums {
 
 }  // namespace
 
-SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next) {
+SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next,
+                       const RowBlocks& targets) {
   if (a.d_in() != b.d_in() || a.d_out() != b.d_out() || a.d_sae() != b.d_sae()) {
     throw_data("sae: ", a.d_in(), " to ", a.d_sae(), " to ", a.d_out(), " cannot be compared with ",
                b.d_in(), " to ", b.d_sae(), " to ", b.d_out());
@@ -103,7 +104,12 @@ SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next) {
       throw_numeric("sae: a reconstruction of rows ", out.rows, " to ", out.rows + x.rows() - 1,
                     " is not finite");
     }
-    sums.add(x, before.mat<float>(), after.mat<float>(), out);
+    const MatView<const float> y = targets ? targets() : x;
+    if (y.rows() != x.rows() || (targets && y.cols() != a.d_out())) {
+      throw_data("sae: targets [", y.rows(), ", ", y.cols(), "] of rows ", out.rows, " to ",
+                 out.rows + x.rows() - 1, ", wanted [", x.rows(), ", ", a.d_out(), "]");
+    }
+    sums.add(y, before.mat<float>(), after.mat<float>(), out);
     for (std::size_t r = 0; r < static_cast<std::size_t>(x.rows()); ++r) {
       each_pair(f_a, f_b, r, [&](double p, double q) {
         out.max_feature_difference = std::max(out.max_feature_difference, std::abs(p - q));

@@ -1,5 +1,6 @@
 // drrik convert, and the commands that take any program's autoencoder.
 
+#include <algorithm>
 #include <filesystem>
 
 #include "command.h"
@@ -55,6 +56,54 @@ TEST_F(Convert, RefusesWhatWouldChangeMeaning) {
   EXPECT_EQ(
       run({"convert", "--from", path("none"), "--to", "saelens", "--output", path("x")}).exit_code,
       4);
+}
+
+TEST_F(Convert, WritesNothingUnlessTheFileDoesTheSame) {
+  fs::create_directories(folder_ / "sae");
+  write_file_atomic(folder_ / "sae/notes.txt", "mine");
+  // Rows of another width are found before anything is put in its place.
+  EXPECT_EQ(run({"convert", "--from", folder("saelens_topk"), "--to", "sparsify", "--output",
+                 path("sae"), "--activations", folder("saelens_topk/features.npy")})
+                .exit_code,
+            3);
+  std::vector<std::string> left;
+  for (const auto& entry : fs::recursive_directory_iterator(folder_)) {
+    const std::string name = entry.path().filename().string();
+    // The fixture keeps what the command printed here.
+    if (!name.starts_with(".out") && !name.starts_with(".err")) left.push_back(name);
+  }
+  std::ranges::sort(left);
+  EXPECT_EQ(left, (std::vector<std::string>{"notes.txt", "sae"}));
+  // A folder that is there keeps what is not the autoencoder's.
+  run_ok(
+      {"convert", "--from", folder("saelens_topk"), "--to", "sparsify", "--output", path("sae/")});
+  EXPECT_TRUE(fs::exists(folder_ / "sae/sae.safetensors"));
+  EXPECT_EQ(read_file(folder_ / "sae/notes.txt"), "mine");
+}
+
+TEST_F(Convert, ATranscodersFvuIsAgainstItsTargets) {
+  const std::string from = folder("saelens_transcoder");
+  const std::string x = folder("saelens_transcoder/x.npy");
+  run_ok({"encode", "--sae", from, "--activations", x, "--output", path("f.npy")});
+  run_ok({"decode", "--sae", from, "--features", path("f.npy"), "--output", path("y.npy")});
+  const auto fvu = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> args = {"convert", "--from",   from,         "--to",
+                                     "saelens", "--output", path("back"), "--activations",
+                                     x,         "--json"};
+    args.insert(args.end(), more.begin(), more.end());
+    return parse_json(run_ok(args).out, "convert").at("fvu_after");
+  };
+  EXPECT_TRUE(fvu({}).is_null());
+  // Against its own output nothing is unexplained but rounding: (epsilon of float32)² a term.
+  EXPECT_LT(fvu({"--targets", path("y.npy")}).get<double>(), 1e-10);
+  EXPECT_EQ(run({"convert", "--from", from, "--to", "saelens", "--output", path("z"),
+                 "--activations", x, "--targets", x})
+                .exit_code,
+            3);  // not as wide as what it gives
+  EXPECT_EQ(run({"convert", "--from", from, "--to", "saelens", "--output", path("z"), "--targets",
+                 path("y.npy")})
+                .exit_code,
+            2);
 }
 
 TEST_F(Convert, WritesControlVectors) {

@@ -17,14 +17,16 @@ struct SaeParity {
   double feature_agreement = 1.0;
   double l0_before = 0.0;  ///< Mean active latents a row of a.
   double l0_after = 0.0;
-  /// Σ‖y − x̂‖² / Σ‖y − ȳ‖² against the rows themselves; NaN where the output has another width.
-  /// Says nothing about a transcoder, whose targets are other rows.
+  /// Σ‖y − x̂‖² / Σ‖y − ȳ‖² against the targets, or against the rows themselves where there are
+  /// none; NaN where the output has another width than those.
   double fvu_before = 0.0;
   double fvu_after = 0.0;
 };
 
-/// One pass over blocks of rows. Throws Error(data) when widths differ or there are no rows,
+/// One pass over blocks of rows; `targets` gives blocks as long of what a transcoder is to
+/// reconstruct. Throws Error(data) when widths or the blocks' lengths differ or there are no rows,
 /// Error(numeric) when a reconstruction is not finite.
-SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next);
+SaeParity compare_saes(const Sae& a, const Sae& b, const RowBlocks& next,
+                       const RowBlocks& targets = {});
 
 }  // namespace drrik
