@@ -18,9 +18,13 @@
 #include "drrik/model/random_model.h"
 #include "drrik/ops/cpu.h"
 #include "drrik/ops/gemm.h"
+#include "drrik/sae/io.h"
+#include "drrik/sae/sparse_coder.h"
 #include "drrik/text/tokenizer.h"
 #include "drrik/train/bench.h"
+#include "drrik/viz/dashboard.h"
 #include "model_flags.h"
+#include "sae_flags.h"
 #include "temporary_folder.h"
 
 namespace drrik::cli {
@@ -51,6 +55,9 @@ struct Flags {
   std::string text_column;
   std::int64_t size = 1000;
   int rounds = 5;
+  std::string model;
+  std::string sae;
+  std::int64_t tokens = 200'000;
 };
 
 using Results = std::vector<Measured>;
@@ -257,6 +264,47 @@ void bench_tokenize(const Flags& flags, Results& results) {
                      bytes / (reading + alone) / 1e6, "reading and tokenising"});
 }
 
+// The pass over texts that a dashboard is made of, against the same pass that only runs the model
+// and encodes.
+void bench_dashboard(const Flags& flags, Results& results) {
+  if (flags.model.empty() || flags.dataset.empty()) {
+    throw_usage("bench dashboard: wants --model and --dataset (and --sae, or --hidden latents at ",
+                "random)");
+  }
+  const std::filesystem::path folder = resolve_model_folder(flags.model);
+  DashboardInputs inputs;
+  ModelOptions load;
+  load.compute = flags.dtype.empty() ? Compute::kF32 : parse_compute(flags.dtype);
+  inputs.model = std::make_shared<const Model>(Model::load(folder, load));
+  inputs.tokenizer = std::make_shared<const Tokenizer>(Tokenizer::from_folder(folder));
+  const ModelConfig& config = inputs.model->config();
+  if (flags.sae.empty()) {
+    inputs.hook = {HookPoint::kMlpOut, config.n_layers / 2};
+    SparseCoderConfig coder;
+    coder.d_in = config.d_model;
+    coder.d_sae = flags.hidden;
+    coder.k = std::min(static_cast<std::int64_t>(flags.l0), flags.hidden);
+    Rng rng(kSeed);
+    inputs.sae = std::make_shared<const SparseCoder>(SparseCoder::random(coder, {}, rng));
+  } else {
+    LoadedSae loaded = load_sae_with_record(flags.sae);
+    inputs.hook = hook_of({}, "", loaded.record, config);
+    inputs.sae = std::shared_ptr<const Sae>(std::move(loaded.sae));
+    inputs.record = std::move(loaded.record);
+  }
+  DashboardOptions options;
+  options.dataset.dataset_name = flags.dataset;
+  options.dataset.text_column = flags.text_column;
+  options.tokens = flags.tokens;
+  const DashboardRates rates = measure_dashboard(inputs, options);
+  const auto rows = static_cast<double>(rates.rows);
+  results.push_back({str("dashboard pass, ", inputs.sae->d_sae(), " latents"),
+                     rows / rates.whole_seconds, "tokens/s", rows / rates.plain_seconds,
+                     "model and encoder alone"});
+  results.push_back({"dashboard, what the weights say", rates.weights_seconds, "s", 0, ""});
+  results.push_back({"peak memory", static_cast<double>(peak_resident_bytes()) / 1e6, "MB", 0, ""});
+}
+
 void run(const Globals& globals, const Flags& flags) {
   struct Bench {
     const char* name;
@@ -270,7 +318,9 @@ void run(const Globals& globals, const Flags& flags) {
                                      // These two write a gigabyte.
                                      {"load", bench_load, false},
                                      {"store", bench_store, false},
-                                     {"tokenize", bench_tokenize, false}};
+                                     {"tokenize", bench_tokenize, false},
+                                     // Needs a model's files.
+                                     {"dashboard", bench_dashboard, false}};
   std::vector<std::string> names;
   for (const Bench& bench : kTable) names.emplace_back(bench.name);
   for (const std::string& what : flags.what) {
@@ -313,11 +363,14 @@ Command bench_command() {
       "  drrik bench\n"
       "  drrik bench extract --dtype bfloat16\n"
       "  drrik bench train --d 768 --hidden 24576 --batch 4096 --json\n"
-      "  drrik bench tokenize --tokenizer assets/demo/model --dataset assets/demo/text.jsonl\n",
+      "  drrik bench tokenize --tokenizer assets/demo/model --dataset assets/demo/text.jsonl\n"
+      "  drrik bench dashboard --model assets/demo/model --dataset assets/demo/text.jsonl "
+      "--hidden 16384\n",
       [](CLI::App& app, Globals& globals) -> std::function<void()> {
         auto flags = std::make_shared<Flags>();
         app.add_option("what", flags->what,
-                       "gemm, extract, generate, train (default: these), load, store, tokenize");
+                       "gemm, extract, generate, train (default: these), load, store, tokenize, "
+                       "dashboard");
         app.add_option("--dtype", flags->dtype, "float32 or bfloat16 (default: both)");
         app.add_option("--seconds", flags->seconds, "Time for each measurement")
             ->capture_default_str()
@@ -325,7 +378,7 @@ Command bench_command() {
         app.add_option("--d", flags->d, "train, store: width of the activations")
             ->capture_default_str()
             ->check(CLI::Range(1, 1 << 20));
-        app.add_option("--hidden", flags->hidden, "train, store: number of latents")
+        app.add_option("--hidden", flags->hidden, "train, store, dashboard: number of latents")
             ->capture_default_str()
             ->check(CLI::Range(1, 1 << 24));
         app.add_option("--batch", flags->batch, "train, store: rows in a batch")
@@ -348,8 +401,14 @@ Command bench_command() {
             ->check(CLI::Range(1, 100));
         app.add_option("--tokenizer", flags->tokenizer,
                        "tokenize: a model folder or a tokenizer.json");
-        app.add_option("--dataset", flags->dataset, "tokenize: a file, folder or glob");
-        app.add_option("--text-column", flags->text_column, "tokenize: its column of texts");
+        app.add_option("--dataset", flags->dataset, "tokenize, dashboard: a file, folder or glob");
+        app.add_option("--text-column", flags->text_column,
+                       "tokenize, dashboard: its column of texts");
+        app.add_option("--model", flags->model, "dashboard: a model folder");
+        app.add_option("--sae", flags->sae, "dashboard: an autoencoder (default: a random one)");
+        app.add_option("--tokens", flags->tokens, "dashboard: tokens of the pass")
+            ->capture_default_str()
+            ->check(CLI::Range(1, 1 << 30));
         return [&globals, flags] { run(globals, *flags); };
       }};
 }

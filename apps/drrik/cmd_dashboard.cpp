@@ -51,6 +51,7 @@ void run(const Globals& globals, const Flags& flags) {
     throw_usage("--output: '", flags.output, "' names a page; --single-file makes one, without it ",
                 "a folder is wanted");
   }
+  if (!flags.single_file) check_dashboard_folder(flags.output);
   const fs::path target =
       flags.single_file ? packed_path(flags.output) : fs::path(flags.output) / "index.html";
   const fs::path labels_path = target.parent_path() / "labels.json";

@@ -395,6 +395,8 @@ class TemporaryData {
 
 }  // namespace
 
+void check_dashboard_folder(const fs::path& folder) { refuse_foreign(folder / "data"); }
+
 fs::path Dashboard::write_folder(const fs::path& folder) const {
   create_folders(folder);
   const fs::path target = folder / "data";

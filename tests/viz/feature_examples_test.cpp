@@ -306,7 +306,8 @@ TEST(FeatureExamples, CoactivationIsSampledWithinItsBounds) {
   // Shares of the commonest pair: a sample of n rows has a standard error of at most 1 / (2 √n).
   const FeatureExamples exact = collect(text, small(), 11);
   const auto share = [](const FeatureExamples& e) {
-    for (const Coactivation& one : e.coactive(kFeatures)[0]) {
+    const auto lists = e.coactive(kFeatures);
+    for (const Coactivation& one : lists[0]) {
       if (one.feature == 1) {
         return static_cast<double>(one.together) / static_cast<double>(e.pair_rows());
       }

@@ -133,6 +133,10 @@ class Dashboard {
   std::unique_ptr<Data> data_;
 };
 
+/// Throws Error(usage) where Dashboard::write_folder() would refuse the folder, so that it is told
+/// before a long pass.
+void check_dashboard_folder(const std::filesystem::path& folder);
+
 /// Rates of a pass over texts, for `drrik bench dashboard`.
 struct DashboardRates {
   std::int64_t rows = 0;
