@@ -9,6 +9,7 @@
 #include "drrik/base/error.h"
 #include "options.h"
 #include "pipeline.h"
+#include "ranks.h"
 
 namespace drrik::cli {
 namespace {
@@ -183,6 +184,9 @@ Command train_command() {
             const TrainedCoders trained = train_coder_folders(globals, *coders);
             emit(globals, coders_json(trained, job->output), coders_text(trained, job->output));
             return;
+          }
+          if (ranks().size() > 1) {
+            throw_usage("--arch relu trains on one rank; the other architectures on several");
           }
           const Trained trained = train_autoencoder(globals.config, *job);
           emit(globals, training_json(trained, job->output), summary(trained, job->output));

@@ -18,6 +18,7 @@
 #include "drrik/base/system.h"
 #include "drrik/base/threads.h"
 #include "drrik/ops/cpu.h"
+#include "ranks.h"
 
 namespace drrik::cli {
 
@@ -99,7 +100,7 @@ std::string explain(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 int fail(const Globals& globals, int code, const std::string& message) {
-  std::fprintf(stderr, "drrik: %s\n", message.c_str());
+  report_error(message);
   if (globals.json) {
     std::cout << Json{{"error", {{"message", message}, {"exit_code", code}}}}.dump(
                      -1, ' ', false, Json::error_handler_t::replace)
@@ -146,7 +147,11 @@ int run(int argc, char** argv) {
     install_interrupt_handler();
     set_default_hub_options([&globals] { return hub_options(globals); });
     for (std::size_t i = 0; i < subs.size(); ++i) {
-      if (subs[i]->parsed()) actions[i]();
+      if (!subs[i]->parsed()) continue;
+      if (ranks().size() > 1 && commands()[i].name != std::string("train")) {
+        throw_usage("drrik ", commands()[i].name, " is not divided among ranks; run it on one");
+      }
+      actions[i]();
     }
     std::cout.flush();
     if (!std::cout) throw_io("cannot write to standard output");
@@ -179,5 +184,6 @@ void bound_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   drrik::cli::bound_spinning(argv);
-  return drrik::cli::run(argc, argv);
+  drrik::cli::join_ranks();
+  return drrik::cli::leave_ranks(drrik::cli::run(argc, argv));
 }

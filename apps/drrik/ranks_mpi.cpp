@@ -1,0 +1,53 @@
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <thread>
+
+#include "drrik/base/error.h"
+#include "ranks.h"
+#include "train/mpi_communicator.h"
+
+namespace drrik::cli {
+namespace {
+
+std::unique_ptr<MpiSession> session;
+int spoken = STDERR_FILENO;  // where errors go when standard error is silent
+
+}  // namespace
+
+void join_ranks() {
+  session = std::make_unique<MpiSession>();
+  if (ranks().rank() == 0) return;
+  spoken = dup(STDERR_FILENO);
+  const int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);
+  if (spoken < 0 || nothing < 0 || dup2(nothing, STDOUT_FILENO) < 0 ||
+      dup2(nothing, STDERR_FILENO) < 0) {
+    throw_io("rank ", ranks().rank(), " cannot be silenced: /dev/null does not open");
+  }
+  close(nothing);
+}
+
+Communicator& ranks() { return session ? session->communicator() : local_communicator(); }
+
+void report_error(const std::string& message) {
+  if (ranks().rank() == 0) {
+    std::fprintf(stderr, "drrik: %s\n", message.c_str());
+    return;
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  dprintf(spoken, "drrik: rank %d: %s\n", ranks().rank(), message.c_str());
+}
+
+int leave_ranks(int code) {
+  std::cout.flush();
+  std::fflush(nullptr);
+  if (code != 0 && session && ranks().size() > 1) session->abort(code);
+  session.reset();
+  return code;
+}
+
+}  // namespace drrik::cli
