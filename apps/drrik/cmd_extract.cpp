@@ -6,6 +6,7 @@
 #include "drrik/base/error.h"
 #include "drrik/base/log.h"
 #include "options.h"
+#include "ranks.h"
 
 namespace drrik::cli {
 namespace {
@@ -23,8 +24,8 @@ void run(Globals& globals, bool resume) {
 
 ActivationMetadata extract_activations(const ExtractorOptions& options, bool resume) {
   ActivationExtractor extractor(options);
+  extractor.use_ranks(ranks());
   try {
-    extractor.load_dataset();
     return extractor.extract_to({}, resume);
   } catch (Error& error) {
     if (error.kind() == ErrorKind::kInterrupted) {

@@ -186,7 +186,9 @@ Command train_command() {
             return;
           }
           if (ranks().size() > 1) {
-            throw_usage("--arch relu trains on one rank; the other architectures on several");
+            throw_usage(
+                "--arch relu, the default, trains on one rank; --arch standard is like it "
+                "and, as the other architectures, trains on several");
           }
           const Trained trained = train_autoencoder(globals.config, *job);
           emit(globals, training_json(trained, job->output), summary(trained, job->output));

@@ -23,6 +23,7 @@
 #include "drrik/train/normalization.h"
 #include "drrik/train/recommended.h"
 #include "options.h"
+#include "ranks.h"
 
 namespace drrik::cli {
 namespace {
@@ -258,7 +259,9 @@ Source open_live(const Globals& globals, const CoderCommand& command) {
   add(from.extraction.hook);
   source.inputs = options.hooks.size();
   if (!command.target_hook.empty()) add(parse_hook(command.target_hook));
-  source.stream = make_live_stream(options);
+  LiveStreamInputs inputs;
+  inputs.ranks = &ranks();
+  source.stream = make_live_stream(options, std::move(inputs));
   source.sites = source.stream->sites();
   source.record.model_name = from.model.model_name;
   source.record.dataset = from.dataset.dataset_name;
@@ -410,6 +413,7 @@ TrainedCoders train_coder_folders(const Globals& globals, const CoderCommand& co
   options.checkpoint_minutes = config.training.checkpoint_minutes;
   options.checkpoint_steps = config.training.checkpoint_steps;
   options.resume = command.resume;
+  options.ranks = &ranks();
   std::int64_t steps = options.steps;
   if (steps == 0 && source.train_rows > 0) {
     steps = options.passes * ((source.train_rows + options.batch_size - 1) / options.batch_size);
@@ -419,8 +423,14 @@ TrainedCoders train_coder_folders(const Globals& globals, const CoderCommand& co
   const auto folder_of = [&](const CoderJob& job) {
     return jobs.size() == 1 ? fs::path(command.output) : fs::path(command.output) / job.name;
   };
-  if (command.resume && !fs::exists(options.checkpoint) &&
-      std::ranges::all_of(jobs, [&](const CoderJob& job) { return is_sae_path(folder_of(job)); })) {
+  // What rank 0 finds: a shared file system may show it to the others later.
+  std::int64_t finished = 0;
+  if (ranks().rank() == 0 && command.resume && !fs::exists(options.checkpoint)) {
+    finished =
+        std::ranges::all_of(jobs, [&](const CoderJob& job) { return is_sae_path(folder_of(job)); });
+  }
+  ranks().maximum(std::span(&finished, 1));
+  if (finished != 0) {
     log_info(command.output, ": training was finished before; nothing to resume");
     trained.already_complete = true;
     return trained;
@@ -466,6 +476,7 @@ TrainedCoders train_coder_folders(const Globals& globals, const CoderCommand& co
     }
     throw;
   }
+  if (ranks().rank() > 0) return trained;  // the first one saves and reports
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     const CoderJob& job = jobs[i];
     CoderOutcome& out = trained.run.coders[i];
@@ -488,6 +499,7 @@ TrainedCoders train_coder_folders(const Globals& globals, const CoderCommand& co
     record.facts["trained_at"] = utc_timestamp();
     record.facts["seed"] = std::to_string(job.seed);
     record.facts["threads"] = std::to_string(num_threads());
+    if (ranks().size() > 1) record.facts["ranks"] = std::to_string(ranks().size());
     record.facts["steps"] = std::to_string(trained.run.steps);
     record.facts["batch_size"] = std::to_string(options.batch_size);
     record.facts["learning_rate"] = str(job.training.adam.learning_rate);

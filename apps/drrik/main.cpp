@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <iostream>
 #include <string>
+#include <string_view>
 
 #include "cli.h"
 #include "drrik/base/error.h"
@@ -109,6 +110,14 @@ int fail(const Globals& globals, int code, const std::string& message) {
   return code;
 }
 
+// What several ranks would do several times over, or would write over one another.
+void refuse_several_ranks(std::string_view command) {
+  if (ranks().size() == 1 || command == "train" || command == "extract") return;
+  throw_usage("drrik ", command,
+              " is not divided among ranks, as train and extract are; run it "
+              "on one");
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "drrik finds out what is going on inside a language model: it collects activations,\n"
@@ -130,7 +139,10 @@ int run(int argc, char** argv) {
     subs.push_back(sub);
   }
   try {
+    join_ranks();
     app.parse(argc, argv);
+  } catch (const Error& error) {
+    return fail(globals, static_cast<int>(error.kind()), error.what());
   } catch (const CLI::Success& success) {
     return app.exit(success);
   } catch (const CLI::ParseError& error) {
@@ -148,9 +160,7 @@ int run(int argc, char** argv) {
     set_default_hub_options([&globals] { return hub_options(globals); });
     for (std::size_t i = 0; i < subs.size(); ++i) {
       if (!subs[i]->parsed()) continue;
-      if (ranks().size() > 1 && commands()[i].name != std::string("train")) {
-        throw_usage("drrik ", commands()[i].name, " is not divided among ranks; run it on one");
-      }
+      refuse_several_ranks(commands()[i].name);
       actions[i]();
     }
     std::cout.flush();
@@ -184,6 +194,5 @@ void bound_spinning(char** argv) {
 
 int main(int argc, char** argv) {
   drrik::cli::bound_spinning(argv);
-  drrik::cli::join_ranks();
   return drrik::cli::leave_ranks(drrik::cli::run(argc, argv));
 }

@@ -4,12 +4,13 @@
 
 #include <string>
 
-#include "drrik/train/communicator.h"
+#include "drrik/base/communicator.h"
 
 namespace drrik::cli {
 
 /// Meets the other ranks; called once, before anything is said. Ranks but the first are silent from
-/// then on, on both standard output and standard error, but for report_error().
+/// then on, on both standard output and standard error, but for report_error(). Throws Error(io),
+/// and Error(usage) where a launcher started several processes that do not see one another.
 void join_ranks();
 Communicator& ranks();
 /// One line on standard error. Ranks but the first name themselves, and wait a second before they

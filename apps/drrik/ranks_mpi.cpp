@@ -2,12 +2,15 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <memory>
 #include <thread>
 
 #include "drrik/base/error.h"
+#include "drrik/base/interrupt.h"
 #include "ranks.h"
 #include "train/mpi_communicator.h"
 
@@ -17,10 +20,25 @@ namespace {
 std::unique_ptr<MpiSession> session;
 int spoken = STDERR_FILENO;  // where errors go when standard error is silent
 
+// How many processes srun started, as it says itself; 1 without it.
+long started_by_slurm() {
+  const char* tasks = std::getenv("SLURM_STEP_NUM_TASKS");
+  return tasks != nullptr ? std::strtol(tasks, nullptr, 10) : 1;
+}
+
+extern "C" void on_user_signal(int) { set_interrupted(true); }  // writes lock-free atomics only
+
 }  // namespace
 
 void join_ranks() {
   session = std::make_unique<MpiSession>();
+  // mpirun hands SIGUSR1 on to all ranks; of SIGTERM it leaves them but a second to end in.
+  std::signal(SIGUSR1, on_user_signal);
+  if (ranks().size() == 1 && started_by_slurm() > 1) {
+    throw_usage("srun started ", started_by_slurm(),
+                " tasks, each of which is alone for MPI; 'srun --mpi=list' names what makes them "
+                "one run, for example --mpi=pmix, or start mpirun inside the allocation");
+  }
   if (ranks().rank() == 0) return;
   spoken = dup(STDERR_FILENO);
   const int nothing = open("/dev/null", O_WRONLY | O_CLOEXEC);

@@ -1,6 +1,7 @@
 #include "drrik/activations/extractor.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "activations/batch_reader.h"
@@ -17,6 +18,14 @@ namespace {
 std::int64_t highest_layer(const ExtractorOptions& options) {
   const auto& layers = options.extraction.mlp_layers;
   return *std::max_element(layers.begin(), layers.end());
+}
+
+std::int64_t rows_of(const detail::Batch& batch) {
+  return batch.samples.back().row + batch.samples.back().rows;
+}
+
+std::size_t bytes_of(MatView<const float> rows) {
+  return static_cast<std::size_t>(rows.rows() * rows.cols()) * sizeof(float);
 }
 
 /// Rows of one batch, kept from the batch before to spare the allocation.
@@ -47,6 +56,7 @@ struct ActivationExtractor::Impl {
   std::unique_ptr<TextSource> dataset;
   std::optional<std::vector<std::string>> texts;
   std::function<void(std::int64_t)> on_batch;
+  Communicator* ranks = &local_communicator();
 
   void check_layers(const Model& loaded) const {
     for (const std::int64_t layer : options.extraction.mlp_layers) {
@@ -89,10 +99,30 @@ struct ActivationExtractor::Impl {
   using Sink = std::function<void(MatView<const float> rows, std::vector<SampleRecord> samples,
                                   const ActivationWriter::Progress& after)>;
 
-  // The one loop: reads, runs the model, keeps rows, hands them on. Returns where it ended.
+  // The one loop: reads, runs the model, keeps rows, hands them on (rank 0). Returns where it
+  // ended.
   ActivationWriter::Progress run(const ActivationMetadata& metadata,
                                  const ActivationWriter::Progress& start, const Sink& sink);
+  // As many batches as there are ranks, fewer at the end; their samples know their rows.
+  void read_round(detail::BatchReader& reader, std::vector<detail::Batch>& round) const;
 };
+
+void ActivationExtractor::Impl::read_round(detail::BatchReader& reader,
+                                           std::vector<detail::Batch>& round) const {
+  round.clear();
+  while (round.size() < static_cast<std::size_t>(ranks->size())) {
+    detail::Batch batch;
+    if (!reader.next(batch)) return;
+    std::int64_t count = 0;
+    for (SampleRecord& sample : batch.samples) {
+      sample.row = count;
+      sample.rows = detail::rows_of(options.extraction.positions,
+                                    static_cast<std::int64_t>(sample.input_ids.size()));
+      count += sample.rows;
+    }
+    round.push_back(std::move(batch));
+  }
+}
 
 ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetadata& metadata,
                                                           const ActivationWriter::Progress& start,
@@ -110,8 +140,11 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   limits.num_samples = metadata.config.dataset.num_samples;
   detail::BatchReader reader(*source, words, limits, start);
 
-  detail::Batch batch;
-  BatchRows buffer;
+  // One batch for each rank, of which `own` is this one's.
+  std::vector<detail::Batch> round;
+  const auto own = static_cast<std::size_t>(ranks->rank());
+  BatchRows own_values;
+  BatchRows others_values;
   MatView<float> rows;
   const std::int64_t dim = metadata.activation_dim;
 
@@ -124,39 +157,68 @@ ActivationWriter::Progress ActivationExtractor::Impl::run(const ActivationMetada
   forward.on_hook = [&](const Hook& hook, MatView<float> activations) {
     const auto& layers = extraction.mlp_layers;
     const auto column = std::find(layers.begin(), layers.end(), hook.layer) - layers.begin();
-    detail::collect_positions(activations, batch.tokens.boundaries, extraction.positions,
+    detail::collect_positions(activations, round[own].tokens.boundaries, extraction.positions,
                               rows.cols_range(column * dim, dim));
   };
 
-  Progress progress("Extracting", 0, "tokens");
+  std::unique_ptr<Progress> progress;
+  if (own == 0) progress = std::make_unique<Progress>("Extracting", 0, "tokens");
   std::int64_t tokens = 0;
   std::int64_t done = 0;
-  while (reader.next(batch)) {
-    check_interrupt("extracting activations");
-    std::int64_t count = 0;
-    for (SampleRecord& sample : batch.samples) {
-      sample.row = count;
-      sample.rows =
-          detail::rows_of(extraction.positions, static_cast<std::int64_t>(sample.input_ids.size()));
-      count += sample.rows;
-    }
-    rows = buffer.resize(count, metadata.row_dim());
-    loaded.forward(batch.tokens, forward);
-    detail::check_finite(rows, dim, metadata.layer_paths, batch.samples, extraction.positions);
+  const auto give = [&](detail::Batch& batch, MatView<const float> values) {
+    const std::int64_t length = batch.tokens.rows();
     done += static_cast<std::int64_t>(batch.samples.size());
-    tokens += batch.tokens.rows();
-    sink(rows, std::move(batch.samples), batch.after);
+    tokens += length;
+    sink(values, std::move(batch.samples), batch.after);
     // The number of tokens is not known ahead; the share of the input read so far says it.
     const double fraction = reader.fraction();
     if (fraction > 0.0) {
-      progress.set_total(static_cast<std::int64_t>(static_cast<double>(tokens) / fraction));
+      progress->set_total(static_cast<std::int64_t>(static_cast<double>(tokens) / fraction));
     }
-    progress.set_note(str(done, " samples"));
-    progress.advance(batch.tokens.rows());
+    progress->set_note(str(done, " samples"));
+    progress->advance(length);
     if (on_batch) on_batch(done);
+  };
+  for (;;) {
+    together(*ranks, [&] {
+      read_round(reader, round);
+      if (!round.empty()) check_interrupt("extracting activations");
+      if (own >= round.size()) return;
+      rows = own_values.resize(rows_of(round[own]), metadata.row_dim());
+      loaded.forward(round[own].tokens, forward);
+      detail::check_finite(rows, dim, metadata.layer_paths, round[own].samples,
+                           extraction.positions);
+    });
+    if (round.empty()) break;
+    together(*ranks, [&] {
+      if (own > 0) {
+        if (own < round.size()) {
+          ranks->send({reinterpret_cast<const std::byte*>(rows.data()), bytes_of(rows)}, 0);
+        }
+        return;
+      }
+      // What cannot be written is no reason to leave the others waiting with their rows.
+      std::optional<Error> failed;
+      for (std::size_t r = 0; r < round.size(); ++r) {
+        if (r > 0) {
+          rows = others_values.resize(rows_of(round[r]), metadata.row_dim());
+          ranks->receive({reinterpret_cast<std::byte*>(rows.data()), bytes_of(rows)},
+                         static_cast<int>(r));
+        }
+        if (failed) continue;
+        try {
+          give(round[r], rows);
+        } catch (const Error& error) {
+          failed = error;
+        }
+      }
+      if (failed) throw *failed;
+    });
   }
-  progress.set_total(tokens);
-  progress.finish();
+  if (progress) {
+    progress->set_total(tokens);
+    progress->finish();
+  }
   const ActivationWriter::Progress end = reader.end();
   detail::tell_skipped(start, end);
   return end;
@@ -187,14 +249,20 @@ void ActivationExtractor::use_texts(std::vector<std::string> texts) {
   impl_->dataset.reset();
 }
 
+void ActivationExtractor::use_ranks(Communicator& ranks) { impl_->ranks = &ranks; }
+
 void ActivationExtractor::set_batch_callback(std::function<void(std::int64_t)> callback) {
   impl_->on_batch = std::move(callback);
 }
 
 Activations ActivationExtractor::extract(std::optional<std::int64_t> num_samples) {
   Activations out;
-  out.metadata = impl_->head(num_samples.value_or(impl_->options.dataset.num_samples));
   auto& metadata = out.metadata;
+  together(*impl_->ranks, [&] {
+    metadata = impl_->head(num_samples.value_or(impl_->options.dataset.num_samples));
+    impl_->load_tokenizer();
+    impl_->load_dataset();
+  });
   std::vector<float> values;
   const auto end = impl_->run(metadata, {},
                               [&](MatView<const float> rows, std::vector<SampleRecord> samples,
@@ -218,30 +286,54 @@ ActivationMetadata ActivationExtractor::extract_to(const std::filesystem::path& 
   const std::filesystem::path target =
       folder.empty() ? std::filesystem::path(impl_->options.extraction.output_dir) : folder;
   if (target.empty()) throw_usage("no folder to write activations to: output_dir is empty");
-  const ActivationMetadata head =
-      impl_->head(num_samples.value_or(impl_->options.dataset.num_samples));
+  Communicator& ranks = *impl_->ranks;
+  ActivationMetadata head;
   // Whatever is wrong with the inputs is told before an earlier store is touched.
-  impl_->load_tokenizer();
-  impl_->load_dataset();
-  ActivationWriter writer(
-      target, head, resume ? ActivationWriter::Mode::kResume : ActivationWriter::Mode::kReplace);
-  if (writer.already_complete()) {
+  together(ranks, [&] {
+    head = impl_->head(num_samples.value_or(impl_->options.dataset.num_samples));
+    impl_->load_tokenizer();
+    impl_->load_dataset();
+  });
+  // Rank 0 alone knows of the folder.
+  std::optional<ActivationWriter> writer;
+  std::int64_t complete = 0;
+  ActivationWriter::Progress begin;
+  together(ranks, [&] {
+    if (ranks.rank() > 0) return;
+    writer.emplace(target, head,
+                   resume ? ActivationWriter::Mode::kResume : ActivationWriter::Mode::kReplace);
+    complete = writer->already_complete() ? 1 : 0;
+    begin = writer->progress();
+  });
+  ranks.maximum(std::span(&complete, 1));
+  ranks.broadcast(std::as_writable_bytes(std::span(&begin, 1)), 0);
+  ActivationMetadata made = head;
+  const auto finish = [&](const ActivationWriter::Progress& end) {
+    together(ranks, [&] {
+      if (writer) made = writer->finish(end);
+    });
+    std::array<std::int64_t, 3> counts = {made.num_rows, made.num_samples, made.skipped};
+    ranks.broadcast(std::as_writable_bytes(std::span(counts)), 0);
+    made.num_rows = counts[0];
+    made.num_samples = counts[1];
+    made.skipped = counts[2];
+    return made;
+  };
+  if (complete != 0) {
     log_info("'", target.string(), "' is complete: nothing to resume");
-    return writer.finish({});
+    return finish({});
   }
-  if (resume && writer.progress().consumed > 0) {
-    log_info("resuming after ", writer.progress().consumed, " samples");
-  }
+  if (resume && begin.consumed > 0) log_info("resuming after ", begin.consumed, " samples");
   try {
-    const auto end = impl_->run(head, writer.progress(),
+    const auto end = impl_->run(head, begin,
                                 [&](MatView<const float> rows, std::vector<SampleRecord> samples,
                                     const ActivationWriter::Progress& after) {
-                                  writer.append(rows, std::move(samples), after);
+                                  writer->append(rows, std::move(samples), after);
                                 });
-    return writer.finish(end);
+    return finish(end);
   } catch (const Error&) {
     try {
-      writer.suspend();
+      if (writer) writer->suspend();
     } catch (const Error& second) {
       log_error(second.what());
     }

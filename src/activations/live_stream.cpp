@@ -67,6 +67,7 @@ LiveRecipe make_recipe(const LiveStreamOptions& options, const LiveStreamInputs&
   if (options.drop_special_tokens) recipe.dropped = special_tokens(*recipe.tokenizer);
   recipe.norms = options.sink_multiple > 0.0;
   recipe.overlap = options.overlap;
+  recipe.ranks = inputs.ranks != nullptr ? inputs.ranks : &local_communicator();
   return recipe;
 }
 
@@ -136,7 +137,11 @@ class LiveStream final : public RowStream {
   const std::vector<RowSite>& sites() const override { return sites_; }
   std::int64_t rows() const override { return pass_rows_; }
 
-  std::int64_t next(std::span<const MatView<float>> out) override;
+  std::int64_t next(std::span<const MatView<float>> out) override {
+    return next_share(out, out.empty() ? 0 : out[0].rows(), 0, 1);
+  }
+  std::int64_t next_share(std::span<const MatView<float>> out, std::int64_t wanted, int rank,
+                          int ranks) override;
   void rewind() override { begin({.pass = at_.pass + 1}); }
   RowStreamState state() const override;
   void restore(const RowStreamState& state) override;
@@ -208,11 +213,12 @@ void LiveStream::begin(const Place& place) {
 
 /// The rows of one more batch begin to wait. False: there is none.
 bool LiveStream::read_block() {
-  check_interrupt("running the model for its activations");
-  if (!producer_) {
+  together(*recipe_.ranks, [&] {
+    check_interrupt("running the model for its activations");
+    if (producer_) return;
     if (!source_) source_ = detail::open_texts(options_.dataset, inputs_.texts);
     producer_ = std::make_unique<detail::LiveRows>(recipe_, std::move(source_), at_.read);
-  }
+  });
   std::optional<LiveBlock> block;
   try {
     block = producer_->next();
@@ -229,7 +235,7 @@ bool LiveStream::read_block() {
   if (recipe_.norms) {
     waiting.kept = sinks_.keep(block->squared_norms);
   } else {
-    waiting.kept.resize(static_cast<std::size_t>(block->rows.dim(0)));
+    waiting.kept.resize(static_cast<std::size_t>(block->count));
     for (std::size_t r = 0; r < waiting.kept.size(); ++r) {
       waiting.kept[r] = static_cast<std::int64_t>(r);
     }
@@ -237,8 +243,8 @@ bool LiveStream::read_block() {
   const auto kept = static_cast<std::int64_t>(waiting.kept.size());
   at_.read = block->after;
   at_.tokens += block->tokens;
-  at_.special += block->tokens - block->rows.dim(0);
-  at_.sinks += block->rows.dim(0) - kept;
+  at_.special += block->tokens - block->count;
+  at_.sinks += block->count - kept;
   if (kept > 0) {
     waiting.rows = std::move(block->rows);
     waiting_.push_back(std::move(waiting));
@@ -300,15 +306,20 @@ void LiveStream::hand_out(std::span<const RowBytes> rows,
                });
 }
 
-std::int64_t LiveStream::next(std::span<const MatView<float>> out) {
+std::int64_t LiveStream::next_share(std::span<const MatView<float>> out, std::int64_t wanted,
+                                    int rank, int ranks) {
   if (out.size() != sites_.size()) {
     throw_usage("live stream: ", out.size(), " matrices for the rows of ", sites_.size(), " sites");
   }
-  const std::int64_t wanted = out[0].rows();
+  const std::int64_t room = out[0].rows();
   for (std::size_t s = 0; s < out.size(); ++s) {
-    if (out[s].rows() == wanted && out[s].cols() == sites_[s].width) continue;
+    if (out[s].rows() == room && out[s].cols() == sites_[s].width) continue;
     throw_usage("live stream: matrix ", s, " is [", out[s].rows(), ", ", out[s].cols(),
-                "], wanted [", wanted, ", ", sites_[s].width, "]");
+                "], wanted [", room, ", ", sites_[s].width, "]");
+  }
+  if (room < (wanted + ranks - 1) / ranks) {
+    throw_usage("live stream: room for ", room, " rows of ", wanted, " that ", ranks,
+                " ranks share");
   }
   // Whatever may fail or be interrupted comes before the first row is drawn.
   fill_buffer();
@@ -316,14 +327,19 @@ std::int64_t LiveStream::next(std::span<const MatView<float>> out) {
   }
   const std::int64_t count = std::min(wanted, buffer_.size() + waiting_rows_);
   const std::vector<RowBytes> incoming = waiting_rows(count);
+  const RowShare share = row_share(count, rank, ranks);
+  const auto shared = [&](std::span<const RowBytes> rows) {
+    return rows.subspan(static_cast<std::size_t>(share.begin),
+                        static_cast<std::size_t>(share.count()));
+  };
   if (options_.shuffle) {
     std::vector<RowBytes> drawn(static_cast<std::size_t>(count));
     const std::int64_t used = buffer_.draw(rng_, incoming, drawn);
-    hand_out(drawn, out);
+    hand_out(shared(drawn), out);
     buffer_.settle();
     use_waiting(used);
   } else {
-    hand_out(incoming, out);
+    hand_out(shared(incoming), out);
     use_waiting(count);
   }
   at_.given += count;
@@ -439,7 +455,8 @@ std::vector<std::pair<std::string, std::string>> LiveStream::facts() const {
   };
   const std::int64_t buffer_bytes = buffer_.bytes();
   // One batch whose rows wait in part, and those that the producer holds.
-  const std::int64_t blocks = 1 + detail::LiveRows::blocks_at_once(recipe_.overlap);
+  const std::int64_t blocks =
+      1 + detail::LiveRows::blocks_at_once(recipe_.overlap, recipe_.ranks->size());
   const std::int64_t batch_bytes = blocks * block_rows() * recipe_.row_bytes();
   const auto& dataset = options_.dataset;
   return {

@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "drrik/base/communicator.h"
 #include "drrik/ops/sae_kernels.h"
 #include "drrik/ops/sae_select.h"
 #include "drrik/sae/sparse_coder.h"
 #include "drrik/train/coder_training.h"
-#include "drrik/train/communicator.h"
 #include "sae/variant.h"
 #include "train/dead_revival.h"
 #include "train/phases.h"

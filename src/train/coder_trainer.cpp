@@ -148,17 +148,7 @@ class Run {
       }
       while (steps_ == 0 || state_.step < steps_) {
         stop_when_interrupted();
-        std::int64_t n = 0;
-        try {
-          n = next_batch();
-        } catch (const Error& error) {
-          // A stop request may come to the stream; it has given no row of the next batch then.
-          // Ranks stop together between batches.
-          if (error.kind() == ErrorKind::kInterrupted && ranks_.size() == 1) {
-            stop_when_interrupted();
-          }
-          throw;
-        }
+        const std::int64_t n = next_batch_of_all();
         if (n == 0) break;
         for (std::size_t i = 0; i < trainees_.size(); ++i) one_step(i, n);
         ++state_.step;
@@ -213,8 +203,18 @@ class Run {
   }
 
   void start() {
-    if (!checkpoint_.begin(options_.resume, !reports())) return;
-    read_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
+    bool present = false;
+    together(ranks_, [&] { present = checkpoint_.begin(options_.resume, !reports()); });
+    std::int64_t readers = present ? 1 : 0;
+    ranks_.sum(std::span(&readers, 1));
+    if (readers == 0) return;
+    together(ranks_, [&] {
+      if (!present) {
+        throw_io("'", options_.checkpoint.string(), "' is there for ", readers, " of ",
+                 ranks_.size(), " ranks; all read it, so it must lie on a file system they share");
+      }
+      read_coder_checkpoint(options_.checkpoint, identity(), state_, parts(), stream_);
+    });
     checkpoint_.resumed(state_.step);
     if (reports())
       log_info("resuming at step ", state_.step, steps_ > 0 ? str(" of ", steps_) : "");
@@ -260,6 +260,28 @@ class Run {
       }
     }
     stream_seconds_ += monotonic_seconds() - began;
+    return n;
+  }
+
+  // What is wrong on one rank is said by all.
+  std::int64_t next_batch_of_all() {
+    std::int64_t n = 0;
+    std::int64_t ready = 1;  // the stream took the batch
+    try {
+      together(ranks_, [&] {
+        ready = 0;
+        n = next_batch();
+        ready = 1;
+      });
+    } catch (const Error& error) {
+      if (error.kind() == ErrorKind::kInterrupted) {
+        // A stop request may come to the stream; it has given no row of the next batch then, and
+        // the run is whole. Where only some ranks' streams stopped, the last checkpoint has to do.
+        ranks_.maximum(std::span(&ready, 1));
+        if (ready == 0) stop_when_interrupted();
+      }
+      throw;
+    }
     return n;
   }
 

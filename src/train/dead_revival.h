@@ -5,11 +5,11 @@
 #include <span>
 #include <vector>
 
+#include "drrik/base/communicator.h"
 #include "drrik/ops/sae_kernels.h"
 #include "drrik/ops/sae_select.h"
 #include "drrik/sae/sparse_coder.h"
 #include "drrik/train/coder_training.h"
-#include "drrik/train/communicator.h"
 
 namespace drrik {
 

@@ -65,6 +65,24 @@ class MpiSession::Ranks final : public Communicator {
     sent_ += static_cast<double>(bytes.size()) * share();
   }
 
+  void send(std::span<const std::byte> bytes, int to) override {
+    for (std::size_t from = 0; from < bytes.size(); from += kPiece) {
+      const auto part = bytes.subspan(from, std::min(kPiece, bytes.size() - from));
+      check(MPI_Send(part.data(), static_cast<int>(part.size()), MPI_BYTE, to, 0, MPI_COMM_WORLD),
+            "send");
+    }
+    sent_ += static_cast<double>(bytes.size());
+  }
+
+  void receive(std::span<std::byte> bytes, int from) override {
+    for (std::size_t at = 0; at < bytes.size(); at += kPiece) {
+      const auto part = bytes.subspan(at, std::min(kPiece, bytes.size() - at));
+      check(MPI_Recv(part.data(), static_cast<int>(part.size()), MPI_BYTE, from, 0, MPI_COMM_WORLD,
+                     MPI_STATUS_IGNORE),
+            "receive");
+    }
+  }
+
   void barrier() override { check(MPI_Barrier(MPI_COMM_WORLD), "barrier"); }
   double bytes_sent() const override { return sent_; }
 

@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "drrik/train/communicator.h"
+#include "drrik/base/communicator.h"
 
 namespace drrik {
 

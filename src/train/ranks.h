@@ -4,9 +4,9 @@
 #include <cstdint>
 #include <span>
 
+#include "drrik/base/communicator.h"
 #include "drrik/ops/sae_select.h"
 #include "drrik/tensor/mat_view.h"
-#include "drrik/train/communicator.h"
 
 namespace drrik {
 

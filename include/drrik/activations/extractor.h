@@ -10,6 +10,7 @@
 
 #include "drrik/activations/options.h"
 #include "drrik/activations/store.h"
+#include "drrik/base/communicator.h"
 #include "drrik/data/source.h"
 #include "drrik/model/model.h"
 #include "drrik/text/tokenizer.h"
@@ -45,12 +46,18 @@ class ActivationExtractor {
   /// Uses these texts instead of the dataset.
   void use_texts(std::vector<std::string> texts);
 
-  /// Called after each batch with the samples done so far; it may set_interrupted().
+  /// Divides the batches among ranks, each of which is given the same options, dataset and calls:
+  /// every one runs the model on one of as many batches as there are ranks, and gives the rows to
+  /// rank 0, which alone writes. They are, byte for byte, those of one rank. Errors and interrupts
+  /// of one are thrown on all. `ranks` must outlive the extractor.
+  void use_ranks(Communicator& ranks);
+
+  /// Called (on rank 0) after each batch with the samples done so far; it may set_interrupted().
   void set_batch_callback(std::function<void(std::int64_t samples)> callback);
 
   /// Activations float32 [rows, activation_dim · layers] of the first min(num_samples, size) texts
   /// in memory. Throws Error(data) for an empty dataset, Error(numeric) naming layer, sample and
-  /// position of a NaN or Inf, Error(interrupted).
+  /// position of a NaN or Inf, Error(interrupted). Ranks but the first get no rows.
   Activations extract(std::optional<std::int64_t> num_samples = {});
 
   /// The same, streamed into a store in bounded memory (`folder` empty: output_dir). After an

@@ -12,6 +12,7 @@
 
 #include "drrik/activations/options.h"
 #include "drrik/activations/row_stream.h"
+#include "drrik/base/communicator.h"
 #include "drrik/model/hook.h"
 #include "drrik/model/model.h"
 #include "drrik/text/tokenizer.h"
@@ -75,6 +76,11 @@ struct LiveStreamInputs {
   std::shared_ptr<const Model> model;  ///< Must hold the layers of the hooks.
   std::shared_ptr<const Tokenizer> tokenizer;
   std::optional<std::vector<std::string>> texts;  ///< Instead of the dataset.
+  /// Ranks that run the model together, each with the same options, dataset and calls: one batch of
+  /// the texts a rank and round, whose rows it then gives to all, so that the stream of each is
+  /// that of one rank. Errors and interrupts of one come out of next() on all. They must outlive
+  /// the stream. Null: alone.
+  Communicator* ranks = nullptr;
 };
 
 /// Opens model, tokenizer and dataset, so that what is wrong with them is told before any work.
@@ -90,11 +96,12 @@ struct LiveStreamInputs {
 ///
 /// state() copies the buffer, and rows that wait to enter it, in their dtype. restore() goes to the
 /// same place by reading the texts again up to it, without running the model. It takes a stream
-/// made of the same options but for `overlap`, `residency` and `device_map`, and the same dataset;
-/// equal bits also need the same number of threads and machine.
+/// made of the same options but for `overlap`, `residency`, `device_map` and the number of ranks,
+/// and the same dataset; equal bits also need the same number of threads and machine.
 ///
-/// Memory: the buffer, the rows of the batches under way (two, with kModel four) and, from next(),
-/// as many rows as it is asked for; facts() has the bound as "memory". The model comes on top.
+/// Memory: the buffer, the rows of the batches under way (two, with kModel four, with ranks one
+/// more) and, from next(), as many rows as it is asked for; facts() has the bound as "memory". The
+/// model comes on top.
 ///
 /// Throws Error(usage) for impossible options, a layer or point that the model does not have, or
 /// two equal hooks; as Model::load(), Tokenizer::from_folder() and open_dataset().

@@ -14,9 +14,9 @@
 #include <vector>
 
 #include "drrik/activations/row_stream.h"
+#include "drrik/base/communicator.h"
 #include "drrik/sae/sparse_coder.h"
 #include "drrik/train/coder_training.h"
-#include "drrik/train/communicator.h"
 
 namespace drrik {
 

@@ -1,11 +1,13 @@
 #pragma once
-// Several processes ("ranks") that train together: what they tell each other.
+// Several processes ("ranks") that work together: what they tell each other.
 //
 // Every call is collective: all ranks make the same calls in the same order, with spans of the same
-// length. Each rank gets the same bits back, so decisions taken on the results agree.
+// length; only send() and receive() are between two. Each rank gets the same bits back, so
+// decisions taken on the results agree.
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 namespace drrik {
@@ -33,6 +35,9 @@ class Communicator {
                           std::span<std::int64_t> all) = 0;
   /// What rank `root` holds.
   virtual void broadcast(std::span<std::byte> bytes, int root) = 0;
+  /// From one rank to another, which calls receive() for as many bytes. send() may wait for it.
+  virtual void send(std::span<const std::byte> bytes, int to) = 0;
+  virtual void receive(std::span<std::byte> bytes, int from) = 0;
   /// Returns when all ranks have come here.
   virtual void barrier() = 0;
 
@@ -43,5 +48,11 @@ class Communicator {
 
 /// One process on its own: nothing is sent. Lives as long as the program.
 Communicator& local_communicator();
+
+/// For work that may fail, or be interrupted, on some ranks: does it, and where it threw an Error
+/// on any of them, throws that of the lowest on all, naming it ("rank 1: …"). Collective; the work
+/// may be so itself as long as no rank throws while others wait for it. Other exceptions leave the
+/// rank that threw: the program must end the others.
+void together(Communicator& ranks, const std::function<void()>& work);
 
 }  // namespace drrik
