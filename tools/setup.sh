@@ -6,7 +6,7 @@ drrik_packages=(
   # libraries (docs/dependencies.md says why each is here)
   libdnnl-dev libhwy-dev nlohmann-json3-dev libsimdjson-dev libpcre2-dev libutf8proc-dev
   ocl-icd-opencl-dev  # Debian's libdnnl-dev asks CMake for OpenCL but only recommends it
-  libcurl4-openssl-dev libssl-dev
+  libcurl4-openssl-dev libssl-dev libcpp-httplib-dev
   libyaml-cpp-dev libcli11-dev libspdlog-dev libfmt-dev
   libeigen3-dev
   zlib1g-dev libzstd-dev liblz4-dev libbz2-dev liblzma-dev

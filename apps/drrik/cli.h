@@ -120,6 +120,7 @@ Command hooks_command();
 Command info_command();
 Command logits_command();
 Command run_command();
+Command serve_command();
 Command steer_command();
 Command sweep_command();
 Command tokenize_command();

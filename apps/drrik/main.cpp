@@ -25,12 +25,12 @@ namespace drrik::cli {
 
 const std::vector<Command>& commands() {
   static const std::vector<Command> table = {
-      run_command(),      extract_command(), train_command(),     eval_command(),
-      encode_command(),   decode_command(),  visualize_command(), dashboard_command(),
-      features_command(), steer_command(),   sweep_command(),     generate_command(),
-      tokenize_command(), logits_command(),  hooks_command(),     bench_command(),
-      data_command(),     info_command(),    convert_command(),   download_command(),
-      cache_command(),    config_command(),  completion_command()};
+      run_command(),      extract_command(),  train_command(),     eval_command(),
+      encode_command(),   decode_command(),   visualize_command(), dashboard_command(),
+      features_command(), steer_command(),    serve_command(),     sweep_command(),
+      generate_command(), tokenize_command(), logits_command(),    hooks_command(),
+      bench_command(),    data_command(),     info_command(),      convert_command(),
+      download_command(), cache_command(),    config_command(),    completion_command()};
   return table;
 }
 

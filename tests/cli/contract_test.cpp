@@ -8,9 +8,9 @@ namespace drrik::cli_test {
 namespace {
 
 const std::vector<std::string> kSubcommands = {
-    "run",       "extract",  "train", "eval",     "encode",   "decode",
-    "visualize", "features", "steer", "generate", "tokenize", "logits",
-    "hooks",     "bench",    "data",  "info",     "config",   "completion"};
+    "run",      "extract", "train",    "eval",     "encode",    "decode", "visualize",
+    "features", "steer",   "generate", "tokenize", "logits",    "serve",  "hooks",
+    "bench",    "data",    "info",     "config",   "completion"};
 
 class Contract : public CommandTest {};
 

@@ -32,6 +32,7 @@ const std::map<std::string, std::vector<std::string>> kMayUse = {
     {"eval", {"model", "sae", "activations"}},
     {"steer", {"model", "sae"}},
     {"viz", {"eval", "sae", "activations"}},
+    {"serve", {"steer", "viz"}},
     {"config", {"io", "hub"}},
 };
 
