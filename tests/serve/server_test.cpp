@@ -21,6 +21,7 @@
 #include "activations/fixture.h"
 #include "drrik/base/utf8.h"
 #include "eval/fake_sae.h"
+#include "serve/text_job.h"
 
 namespace drrik {
 namespace {
@@ -263,13 +264,11 @@ TEST(Serve, StreamsBaselineAndSteeredTexts) {
   const std::vector<Json> all = events(got->body);
   ASSERT_FALSE(all.empty());
   EXPECT_TRUE(all.back().is_null());
-  std::vector<std::string> order;
   for (const Json& event : all) {
     if (event.is_null()) continue;
     const std::string name = event.at("stream");
     if (event.contains("text")) {
       texts[name] += event.at("text").get<std::string>();
-      order.push_back(name);
     } else {
       EXPECT_EQ(event.at("finish_reason"), "length");
       tokens[name] = event.at("tokens");
@@ -292,9 +291,6 @@ TEST(Serve, StreamsBaselineAndSteeredTexts) {
   EXPECT_EQ(texts.at("baseline"), want(0));
   EXPECT_NE(texts.at("scale_1.0"), texts.at("baseline"));
   EXPECT_EQ(tokens.at("baseline"), 12);
-  // Side by side: the first two pieces are not of one text.
-  ASSERT_GT(order.size(), 2U);
-  EXPECT_NE(order[0], order[1]);
   EXPECT_EQ(s.post("/api/v1/steer", {{"prompt", kPrompt}, {"recipe", recipe(1, "add ")}})->status,
             400);
   Json elsewhere = recipe();
@@ -302,6 +298,31 @@ TEST(Serve, StreamsBaselineAndSteeredTexts) {
   const auto other = s.post("/api/v1/steer", {{"prompt", kPrompt}, {"recipe", elsewhere}});
   EXPECT_EQ(other->status, 400);
   EXPECT_NE(other->body.find("layer 2"), std::string::npos);
+}
+
+TEST(TextJob, WritesATokenOfEachTextInTurn) {
+  const auto steering = tiny_steering();
+  SteeredGeneration options;
+  options.max_new_tokens = 3;
+  std::vector<SteeredStream> streams;
+  for (int i = 0; i < 2; ++i) streams.push_back(steering->stream(kPrompt, options));
+  TextJob job(std::move(streams));
+  EXPECT_EQ(job.prompt_tokens(), 10);
+  std::vector<std::size_t> order;
+  std::vector<std::string> texts(2);
+  for (bool more = true; more;) {
+    more = job.step();
+    for (const TextNews& news : job.wait(0).texts) {
+      order.push_back(news.text);
+      texts[news.text] += news.piece;
+    }
+  }
+  // Three tokens, and the end.
+  EXPECT_EQ(order, (std::vector<std::size_t>{0, 1, 0, 1, 0, 1, 0, 1}));
+  EXPECT_EQ(texts[0], texts[1]);
+  EXPECT_EQ(texts[0], steering->generate(kPrompt, options).continuation);
+  EXPECT_TRUE(job.wait(0).over);
+  EXPECT_TRUE(job.wait(0).texts.empty());
 }
 
 TEST(Serve, CompletesAsOpenAiDoes) {
