@@ -56,6 +56,8 @@ void report_error(const std::string& message) {
     std::fprintf(stderr, "drrik: %s\n", message.c_str());
     return;
   }
+  // The first one's end comes as SIGTERM, which is to be no request to stop between batches now.
+  std::signal(SIGTERM, SIG_DFL);
   std::this_thread::sleep_for(std::chrono::seconds(1));
   dprintf(spoken, "drrik: rank %d: %s\n", ranks().rank(), message.c_str());
 }
