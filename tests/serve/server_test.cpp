@@ -616,7 +616,7 @@ TEST(Serve, TwoHundredAtOnce) {
   options.max_connections = 150;
   Served s(options);
   EXPECT_EQ(s.post("/v1/completions", completion(2))->status, 200);
-  std::int64_t grown = 0;
+  [[maybe_unused]] std::int64_t grown = 0;
   for (int round = 0; round < 3; ++round) {
     const std::int64_t before = resident_kib();
     std::map<int, int> count;
@@ -645,8 +645,10 @@ TEST(Serve, TwoHundredAtOnce) {
     EXPECT_LE(count[0], 50) << testing::PrintToString(failed);
     grown = resident_kib() - before;
   }
+#ifndef __SANITIZE_ADDRESS__  // which keeps what was freed
   // The last round has found every thread and buffer in place.
   EXPECT_LT(grown, 20 * 1024);
+#endif
   EXPECT_EQ(s.post("/v1/completions", completion(2))->status, 200);
 }
 
